@@ -1,0 +1,1 @@
+"""Thin routes: read the wire, call the pipeline, write the wire."""

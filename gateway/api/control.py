@@ -1,0 +1,102 @@
+"""The routes beside the traffic, served by FastAPI: models, dry-run decisions, health, metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from gateway.api.explain import decision_document
+from gateway.decision.request import CHAT
+from gateway.errors import NoUsableBackend
+from gateway.parts import Parts
+from gateway.pipeline import Incoming
+from gateway.tenancy.principals import authenticate
+from policies.presets import PROFILES
+
+_ROUTE_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["model", "messages"],
+                    "description": "A chat completion body; nothing is sent to any model.",
+                }
+            }
+        },
+    }
+}
+
+
+def control_router(parts: Parts) -> APIRouter:
+    """Build the routes over one process's parts."""
+    router = APIRouter()
+    started_s = int(parts.clock.wall_s())
+
+    @router.get("/v1/models")
+    def list_models() -> dict[str, Any]:
+        """Models a request can name: the virtual ``auto`` ones first, then the configured ones."""
+        candidates = list(parts.catalog.models)
+        virtual = ["auto", *(f"auto:{profile}" for profile in PROFILES)]
+        entries: list[dict[str, Any]] = [
+            {
+                "id": name,
+                "object": "model",
+                "created": started_s,
+                "owned_by": "thalamus",
+                "pricing": None,
+                "routing": {"candidates": candidates},
+            }
+            for name in virtual
+        ]
+        entries += [_model_entry(parts, name, started_s) for name in candidates]
+        return {"object": "list", "data": entries}
+
+    @router.get("/v1/models/{name:path}")
+    def get_model(name: str) -> dict[str, Any]:
+        parts.decider.check_model_name(name)
+        return _model_entry(parts, name, started_s)
+
+    @router.post("/v1/route", openapi_extra=_ROUTE_BODY)
+    async def route(request: Request) -> Response:
+        """The decision for a chat body, without the call: every candidate, the choice and why."""
+        received_s = parts.clock.monotonic_s()
+        headers = dict(request.headers)
+        incoming = Incoming(CHAT, "route", headers, await request.body(), received_s)
+        plan = parts.pipeline.plan(incoming, authenticate(headers))
+        return Response(decision_document(plan, parts.catalog), media_type="application/json")
+
+    @router.get("/health/live")
+    def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @router.get("/health/ready")
+    def ready() -> dict[str, str]:
+        """Ready when the router is loaded, which start-up guarantees, and a backend can be asked."""
+        if not parts.catalog.is_ready():
+            raise NoUsableBackend("no backend can be asked now")
+        return {"status": "ready"}
+
+    @router.get("/metrics")
+    def metrics() -> Response:
+        parts.publish_backend_states()
+        return Response(parts.metrics.exposition(), media_type=parts.metrics.content_type)
+
+    return router
+
+
+def _model_entry(parts: Parts, name: str, created: int) -> dict[str, Any]:
+    config = parts.catalog.models[name].config
+    price = config.price_usd_per_mtok
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "thalamus",
+        "context_length": config.context_tokens,
+        "pricing": None
+        if price is None
+        else {"prompt": price.input / 1e6, "completion": price.output / 1e6},
+    }

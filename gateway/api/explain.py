@@ -1,0 +1,57 @@
+"""A decision as ``POST /v1/route`` tells it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.decision.catalog import Catalog
+from gateway.pipeline import Plan
+from policies.types import Evaluated
+
+
+def decision_document(plan: Plan, catalog: Catalog) -> bytes:
+    """The whole decision as JSON: every candidate, what it violates, the choice and the reason."""
+    decision = plan.decision
+    features = plan.features
+    document = {
+        "decision_id": decision.decision_id,
+        "policy_version": decision.policy_version,
+        "features": {
+            "ask_characters": len(features.ask),
+            "prompt_tokens": features.prompt_tokens,
+            "max_output_tokens": features.max_output_tokens,
+            "capabilities": sorted(features.needs.capabilities),
+        },
+        "candidates": [_candidate(e, catalog) for e in decision.plan.evaluated],
+        "chosen": decision.plan.chosen,
+        "order": list(decision.plan.order),
+        "relaxed": list(decision.plan.relaxed),
+        "effective_routing": decision.effective_routing,
+        "explanation": decision.plan.reason,
+        "warnings": list(decision.warnings),
+        "overhead_ms": round(plan.overhead_s * 1e3, 3),
+    }
+    return msgspec.json.encode(document)
+
+
+def _candidate(evaluated: Evaluated, catalog: Catalog) -> dict[str, Any]:
+    candidate = evaluated.candidate
+    return {
+        "model": candidate.model,
+        "backend": catalog.models[candidate.model].backends[0].name,
+        "predicted_quality": candidate.quality,
+        "quality_interval": [candidate.quality_low, candidate.quality_high],
+        "predicted_cost_usd": candidate.cost_usd,
+        "predicted_output_tokens": candidate.output_tokens,
+        "predicted_ttft_ms": candidate.ttft_ms,
+        "predicted_latency_ms": candidate.latency_ms,
+        "feasible": evaluated.is_feasible,
+        "violated": [
+            {"constraint": v.constraint, "limit": v.limit, "actual": v.actual}
+            for v in evaluated.violated
+        ],
+        "on_pareto_front": evaluated.is_on_pareto_front,
+        "objective_value": evaluated.objective_value,
+    }

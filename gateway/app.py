@@ -1,0 +1,99 @@
+"""The ASGI application: traffic goes straight to the pipeline, FastAPI serves the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
+
+import gateway
+from gateway.api.control import control_router
+from gateway.api.data_path import DataRoute
+from gateway.api.exchange import Receive, Scope, Send
+from gateway.api.openapi import describe_data_path
+from gateway.config import Config
+from gateway.console.routes import console_app
+from gateway.decision.request import CHAT, COMPLETIONS
+from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.parts import Parts, build_parts
+from gateway.upstream.probe import probe_forever
+
+_log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """The whole service as one ASGI app.
+
+    The data path is looked up by path before any framework runs: FastAPI's own routing costs more
+    than everything the gateway does for a request.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self._data_routes = {
+            f"/v1{endpoint.path}": DataRoute(
+                endpoint, parts.pipeline, parts.config, parts.clock, parts.tasks
+            )
+            for endpoint in (CHAT, COMPLETIONS)
+        }
+        self._rest = _control_app(parts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            route = self._data_routes.get(scope["path"])
+            if route is not None:
+                await route(scope, receive, send)
+                return
+        await self._rest(scope, receive, send)
+
+
+def create_app(config: Config) -> Gateway:
+    """Build the service. Raises ConfigError when the configuration cannot be served."""
+    return Gateway(build_parts(config))
+
+
+def _control_app(parts: Parts) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        backends = [backend for _, backend in parts.catalog.backends]
+        parts.tasks.spawn("probe", probe_forever(backends))
+        try:
+            yield
+        finally:
+            await parts.close()
+
+    app = FastAPI(title="Thalamus", version=gateway.__version__, lifespan=lifespan)
+    app.include_router(control_router(parts))
+    app.mount("/console", console_app(parts))
+    describe_data_path(app)
+
+    @app.get("/", include_in_schema=False)
+    def front_page() -> Response:
+        return RedirectResponse("/console/")
+
+    @app.exception_handler(GatewayError)
+    async def gateway_error(_: Request, error: GatewayError) -> Response:
+        return Response(error.body(), error.status, media_type="application/json")
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        kind = MethodNotAllowed if error.status_code == 405 else NotFound
+        return await gateway_error(
+            request, kind(f"{request.method} {request.url.path[:80]}: {error.detail}")
+        )
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return await gateway_error(request, InvalidRequest(str(error.errors()[:1])))
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return await gateway_error(request, GatewayError("an internal error occurred"))
+
+    return app

@@ -1,0 +1,195 @@
+"""The configuration: one YAML file, read once into a frozen tree.
+
+An unknown key is an error with its path. Secrets come by reference, ``env:NAME`` or ``file:PATH``,
+and show as ``***``. No other file reads the environment.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    ValidationError,
+)
+
+from gateway.errors import ConfigError
+
+#: The capabilities a model may declare, each demanded by a field of a request.
+CAPABILITIES = ("tools", "vision", "json_schema", "logprobs")
+
+
+def _resolve_secret(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    kind, _, where = value.partition(":")
+    if kind == "env":
+        if where not in os.environ:
+            raise ValueError(f"environment variable {where} is not set")
+        return os.environ[where]
+    if kind == "file":
+        try:
+            return Path(where).read_text().strip()
+        except OSError as error:
+            raise ValueError(f"cannot read {where}: {error.strerror}") from error
+    raise ValueError("write a secret as env:NAME or file:PATH, never in the file itself")
+
+
+def _check_url(url: HttpUrl) -> HttpUrl:
+    if url.username or url.password:
+        raise ValueError("put credentials into api_key, not into the URL")
+    return url
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
+BackendUrl = Annotated[HttpUrl, AfterValidator(_check_url)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Server(_Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    workers: int = Field(1, ge=1, le=256)
+    max_inflight: int = Field(2048, ge=1, description="requests admitted at once; more get a 503")
+    max_body_bytes: int = Field(4 * 2**20, ge=1024)
+    drain_s: float = Field(30, ge=0, description="time that streams get to end after SIGTERM")
+
+
+class Auth(_Section):
+    mode: Literal["open", "keys"] = "open"
+
+
+class State(_Section):
+    url: str = "memory://"
+
+
+class Router(_Section):
+    artifact: str = Field("default", description='folder of an artifact, "default", or "none"')
+
+
+class Timeouts(_Section):
+    """Deadlines of one attempt at a backend, in seconds."""
+
+    connect_s: float = Field(2, gt=0)
+    first_token_s: float = Field(30, gt=0)
+    idle_s: float = Field(20, gt=0, description="longest gap between two pieces of a stream")
+    total_s: float = Field(600, gt=0)
+    send_s: float = Field(60, gt=0, description="longest wait for a client that does not read")
+
+
+class Price(_Section):
+    """USD per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(None, ge=0)
+
+
+class Backend(_Section):
+    url: BackendUrl
+    api_key: Secret | None = None
+    model: str | None = Field(None, description="the model's name at this backend, if it differs")
+    extra_body: Mapping[str, Any] = Field({}, description="fields set in every request to it")
+    transport: Literal["lean", "httpx2"] = "lean"
+    name: str | None = Field(None, description="what clients see of it; host and port by default")
+
+    @property
+    def address(self) -> str:
+        """The base URL without a slash at the end."""
+        return str(self.url).rstrip("/")
+
+    @property
+    def label(self) -> str:
+        return self.name or f"{self.url.host}:{self.url.port}"
+
+
+class Model(_Section):
+    backends: tuple[Backend, ...] = Field(min_length=1)
+    price_usd_per_mtok: Price | None = None
+    context_tokens: int | None = Field(None, gt=0)
+    parameters_b: float | None = Field(None, gt=0)
+    active_parameters_b: float | None = Field(None, gt=0)
+    released: datetime.date | None = None
+    security_level: int | None = Field(None, ge=0)
+    readability: Share | None = None
+    capabilities: frozenset[Literal["tools", "vision", "json_schema", "logprobs"]] | None = None
+    quality_prior: Share | None = None
+
+
+class Config(_Section):
+    server: Server = Server()
+    auth: Auth = Auth()
+    state: State = State()
+    router: Router = Router()
+    timeouts: Timeouts = Timeouts()
+    models: Mapping[str, Model] = Field(min_length=1)
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises ConfigError naming the file, and the key's path or the line, for whatever is wrong.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold a mapping with at least the key 'models'")
+    return parse_config(document, str(path))
+
+
+def parse_config(document: Mapping[str, Any], origin: str) -> Config:
+    """Check a decoded configuration; ``origin`` names its source in errors.
+
+    Raises ConfigError listing every wrong key with its path.
+    """
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {'; '.join(_describe(e) for e in error.errors())}") from error
+    for name in config.models:
+        if name == "auto" or name.startswith(("auto:", "router-", "openrouter/")):
+            raise ConfigError(f"{origin}: models.{name}: this name is taken by routing; choose another")
+    if config.auth.mode == "keys":
+        raise ConfigError(f"{origin}: auth.mode: keys are not offered yet; set it to open")
+    if config.state.url != "memory://":
+        raise ConfigError(f"{origin}: state.url: only memory:// is offered yet")
+    return config
+
+
+def _describe(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[:1].lower()}{message[1:]}"
+
+
+#: Where worker processes find the configuration that their parent read.
+CONFIG_VARIABLE = "THALAMUS_CONFIG"
+
+
+def config_from_environment() -> Config:
+    """Load the file that the parent process named. Raises ConfigError like load_config."""
+    path = os.environ.get(CONFIG_VARIABLE)
+    if path is None:
+        raise ConfigError(f"{CONFIG_VARIABLE} is not set")
+    return load_config(Path(path))

@@ -1,0 +1,85 @@
+"""The models a client can name and the backends that serve them: configuration made ready to use."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.config import Backend, Config, Model
+from gateway.upstream.backend import BackendHandle
+from gateway.upstream.transport import Transport, open_transport
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogModel:
+    name: str
+    config: Model
+    backends: tuple[BackendHandle, ...]
+    released_day: int | None
+    capabilities: frozenset[str] | None
+
+    def cost_usd(
+        self, prompt_tokens: float, output_tokens: float, cached_tokens: float = 0
+    ) -> float | None:
+        """Price of a request by the list; None when the model has no price."""
+        price = self.config.price_usd_per_mtok
+        if price is None:
+            return None
+        cached_price = price.input if price.cached_input is None else price.cached_input
+        fresh_tokens = prompt_tokens - cached_tokens
+        micros = (
+            fresh_tokens * price.input + cached_tokens * cached_price + output_tokens * price.output
+        )
+        return micros / 1e6
+
+    def usable_backends(self, now_s: float) -> list[BackendHandle]:
+        """Backends that may be asked now, the least busy first."""
+        usable = [b for b in self.backends if b.health.is_usable(now_s)]
+        usable.sort(key=lambda b: b.health.inflight)
+        return usable
+
+
+class Catalog:
+    """Every configured model, in the order of the configuration."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._clock = clock
+        self._transports: dict[str, Transport] = {}
+        self.models: dict[str, CatalogModel] = {
+            name: self._build(name, model) for name, model in config.models.items()
+        }
+
+    def _build(self, name: str, model: Model) -> CatalogModel:
+        released = model.released
+        return CatalogModel(
+            name=name,
+            config=model,
+            backends=tuple(self._handle(name, backend) for backend in model.backends),
+            released_day=(released - datetime.date(1970, 1, 1)).days if released else None,
+            capabilities=frozenset(model.capabilities) if model.capabilities is not None else None,
+        )
+
+    def _handle(self, model: str, backend: Backend) -> BackendHandle:
+        # Models of one server share its connections.
+        key = f"{backend.transport} {backend.address} {backend.api_key}"
+        transport = self._transports.get(key)
+        if transport is None:
+            transport = self._transports[key] = open_transport(backend)
+        extra = {k: msgspec.Raw(msgspec.json.encode(v)) for k, v in backend.extra_body.items()}
+        return BackendHandle(backend.label, backend.model or model, extra, transport)
+
+    @property
+    def backends(self) -> list[tuple[CatalogModel, BackendHandle]]:
+        return [(model, backend) for model in self.models.values() for backend in model.backends]
+
+    def is_ready(self) -> bool:
+        """Whether at least one backend may be asked now."""
+        now_s = self._clock.monotonic_s()
+        return any(backend.health.is_usable(now_s) for _, backend in self.backends)
+
+    async def close(self) -> None:
+        for transport in self._transports.values():
+            await transport.close()

@@ -1,0 +1,170 @@
+"""Join what is predicted, configured and measured into candidates, and let the policy choose."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import gateway
+from gateway.clock import Clock
+from gateway.config import Config
+from gateway.decision.catalog import Catalog, CatalogModel
+from gateway.decision.features import PromptFeatures
+from gateway.decision.flags import ModelRequest, ParsedFlags
+from gateway.errors import NoUsableBackend, RoutingInfeasible, UnknownModel, quoted
+from gateway.upstream.backend import BackendHandle
+from policies import choose
+from policies.types import Candidate, Decision, Infeasible
+from router_models.types import Estimates
+
+#: Quality of a model that nothing is known of, and the whole scale as its interval.
+UNKNOWN_QUALITY = 0.5
+#: Output tokens assumed where no router predicts them and the caller sets no limit.
+UNKNOWN_OUTPUT_TOKENS = 256.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedDecision:
+    """A decision with everything that explains it."""
+
+    decision_id: str
+    policy_version: str
+    profile: str
+    plan: Decision
+    chosen: Candidate
+    warnings: tuple[str, ...]
+    effective_routing: Mapping[str, object]
+
+
+def policy_version(config: Config, router_version: str) -> str:
+    """Name everything a decision depends on, apart from the prompt and the live signals."""
+    material = f"{gateway.__version__}\n{router_version}\n{config.model_dump_json()}"
+    return hashlib.sha256(material.encode()).hexdigest()[:16]
+
+
+class Decider:
+    """Turns estimates into a plan for one request."""
+
+    def __init__(self, catalog: Catalog, clock: Clock, version: str) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self.version = version
+
+    def check_model(self, request: ModelRequest) -> None:
+        """Raise UnknownModel when a pinned model is not configured."""
+        if request.pinned is not None:
+            self.check_model_name(request.pinned)
+
+    def check_model_name(self, name: str) -> None:
+        """Raise UnknownModel when no model of this name is configured."""
+        if name not in self._catalog.models:
+            known = ", ".join(list(self._catalog.models)[:10])
+            raise UnknownModel(
+                f"the model {quoted(name)} does not exist; try auto or one of: {known}",
+                param="model",
+            )
+
+    def decide(
+        self,
+        request: ModelRequest,
+        parsed: ParsedFlags,
+        features: PromptFeatures,
+        estimates: Estimates | None,
+    ) -> RoutedDecision:
+        """Choose for one prompt.
+
+        Raises RoutingInfeasible, or NoUsableBackend when nothing at all can be asked now.
+        """
+        models = self._pool(request)
+        candidates = list(self._candidates(models, features, estimates))
+        try:
+            plan = choose(candidates, parsed.flags, features.needs)
+        except Infeasible as error:
+            if error.binding == "backend":
+                raise NoUsableBackend("no backend of a suitable model can be asked now") from error
+            raise RoutingInfeasible(
+                str(error), constraint=error.binding, nearest=error.nearest
+            ) from error
+        chosen = next(c for c in candidates if c.model == plan.chosen)
+        return RoutedDecision(
+            decision_id=f"dec_{secrets.token_hex(12)}",
+            policy_version=self.version,
+            profile="pinned" if request.pinned is not None else parsed.flags.objective,
+            plan=plan,
+            chosen=chosen,
+            warnings=(*parsed.warnings, *_doubts(estimates, models)),
+            effective_routing=parsed.effective,
+        )
+
+    def _pool(self, request: ModelRequest) -> list[CatalogModel]:
+        if request.pinned is not None:
+            return [self._catalog.models[request.pinned]]
+        return list(self._catalog.models.values())
+
+    def _candidates(
+        self,
+        models: Iterable[CatalogModel],
+        features: PromptFeatures,
+        estimates: Estimates | None,
+    ) -> Iterable[Candidate]:
+        now_s = self._clock.monotonic_s()
+        column = {} if estimates is None else {m: i for i, m in enumerate(estimates.models)}
+        for model in models:
+            quality, low, high, tokens = _predicted(model, estimates, column.get(model.name))
+            if features.max_output_tokens is not None:
+                tokens = min(tokens, float(features.max_output_tokens))
+            usable = model.usable_backends(now_s)
+            ttft_ms, latency_ms = _latency(usable[0] if usable else model.backends[0], tokens)
+            yield Candidate(
+                model=model.name,
+                quality=quality,
+                quality_low=low,
+                quality_high=high,
+                cost_usd=model.cost_usd(features.prompt_tokens, tokens),
+                output_tokens=tokens,
+                ttft_ms=ttft_ms,
+                latency_ms=latency_ms,
+                context_tokens=model.config.context_tokens,
+                parameters_b=model.config.parameters_b,
+                released_day=model.released_day,
+                security_level=model.config.security_level,
+                readability=model.config.readability,
+                capabilities=model.capabilities,
+                is_usable=bool(usable),
+            )
+
+
+def _predicted(
+    model: CatalogModel, estimates: Estimates | None, column: int | None
+) -> tuple[float, float, float, float]:
+    """Quality, its interval, and output tokens; what the router never saw gets the widest doubt."""
+    if estimates is not None and column is not None:
+        return (
+            float(estimates.quality[column]),
+            float(estimates.quality_low[column]),
+            float(estimates.quality_high[column]),
+            float(estimates.output_tokens[column]),
+        )
+    prior = model.config.quality_prior
+    if prior is None:
+        prior = UNKNOWN_QUALITY if estimates is None else float(estimates.quality.mean())
+    tokens = UNKNOWN_OUTPUT_TOKENS if estimates is None else float(estimates.output_tokens.mean())
+    return prior, 0.0, 1.0, tokens
+
+
+def _latency(backend: BackendHandle, tokens: float) -> tuple[float | None, float | None]:
+    """Predicted time to the first token and to the last, from what this backend showed lately."""
+    ttft_ms = backend.health.ttft_ms.value
+    token_ms = backend.health.token_ms.value
+    if ttft_ms is None or token_ms is None:
+        return ttft_ms, None
+    return ttft_ms, ttft_ms + tokens * token_ms
+
+
+def _doubts(estimates: Estimates | None, models: list[CatalogModel]) -> list[str]:
+    if estimates is None:
+        return ["no quality prediction: the router gave none"]
+    unseen = [m.name for m in models if m.name not in estimates.models]
+    return [f"no quality prediction for: {', '.join(unseen)}"] if unseen else []

@@ -1,0 +1,65 @@
+"""From a request's body to what routing needs to know of it. The body itself is never changed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from policies.types import Needs
+from router_models.prompt_text import ask_of
+
+#: Characters per token of English text; good enough to price a prompt before it is tokenised.
+CHARS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFeatures:
+    """``ask`` is the human's question, ``prompt_tokens`` an estimate for everything that is sent."""
+
+    ask: str
+    prompt_tokens: int
+    max_output_tokens: int | None
+    needs: Needs
+
+
+def featurise(
+    prompt: str | Sequence[Mapping[str, object]],
+    prompt_bytes: int,
+    fields: Mapping[str, msgspec.Raw],
+    max_output_tokens: int | None,
+) -> PromptFeatures:
+    """Read a prompt (text or chat messages) and the request's fields.
+
+    ``prompt_bytes`` is the prompt's size on the wire; ``fields`` are the raw top-level fields.
+    """
+    prompt_tokens = prompt_bytes // CHARS_PER_TOKEN + 1
+    needs = Needs(
+        context_tokens=prompt_tokens + (max_output_tokens or 0),
+        capabilities=_capabilities(prompt, fields),
+    )
+    return PromptFeatures(ask_of(prompt), prompt_tokens, max_output_tokens, needs)
+
+
+def _capabilities(
+    prompt: str | Sequence[Mapping[str, object]], fields: Mapping[str, msgspec.Raw]
+) -> frozenset[str]:
+    needed = set()
+    if bytes(fields.get("tools", b"[]")) not in {b"[]", b"null"}:
+        needed.add("tools")
+    if b"json_schema" in bytes(fields.get("response_format", b"")):
+        needed.add("json_schema")
+    if bytes(fields.get("logprobs", b"null")) not in {b"null", b"false"}:
+        needed.add("logprobs")
+    if not isinstance(prompt, str) and any(_has_image(message) for message in prompt):
+        needed.add("vision")
+    return frozenset(needed)
+
+
+def _has_image(message: Mapping[str, object]) -> bool:
+    content = message.get("content")
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") in {"image_url", "input_image"}
+        for part in content
+    )

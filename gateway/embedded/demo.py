@@ -1,0 +1,52 @@
+"""The configuration of a first run: the embedded base model and its experts behind one engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.config import Config, parse_config
+from gateway.embedded.engine_limits import CONTEXT_TOKENS
+from gateway.errors import ConfigError
+from router_models.experts.library import BASE_MODEL, Expert, read_library
+
+ADAPTERS = Path(__file__).parent / "adapters"
+
+
+def load_experts() -> list[Expert]:
+    """The shipped experts. Raises ConfigError naming the adapter file that is missing."""
+    try:
+        experts = read_library(ADAPTERS)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{ADAPTERS / 'library.json'} is missing: check out the repository again") from error
+    for path in adapter_paths(experts):
+        if not path.is_file():
+            raise ConfigError(f"the adapter {path} is missing: check out the repository again")
+    return experts
+
+
+def adapter_paths(experts: list[Expert]) -> list[Path]:
+    """Adapter files in the order of their ids at the engine."""
+    return [ADAPTERS / expert.file for expert in experts]
+
+
+def demo_config(
+    experts: list[Expert], engine_address: str, server: Mapping[str, Any]
+) -> Config:
+    """Build the configuration: every expert is a model, told apart by the adapter it asks for."""
+    lora: dict[str, list[dict[str, float]]] = {BASE_MODEL: []}
+    for index, expert in enumerate(experts):
+        lora[expert.model] = [{"id": index, "scale": 1.0}]
+    models = {
+        name: {
+            "backends": [{"url": f"{engine_address}/v1", "extra_body": {"lora": adapters}}],
+            "price_usd_per_mtok": {"input": 0, "output": 0},
+            "context_tokens": CONTEXT_TOKENS,
+            "parameters_b": 0.135,
+            "released": "2024-10-31",
+            "security_level": 3,
+        }
+        for name, adapters in lora.items()
+    }
+    return parse_config({"server": dict(server), "models": models}, "the embedded library")

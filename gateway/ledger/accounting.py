@@ -1,0 +1,190 @@
+"""Reserve before a backend is asked, settle once however the request ends.
+
+It must never lose a row or write one twice: a reservation settles exactly once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gateway.clock import Clock
+from gateway.decision.catalog import Catalog
+from gateway.decision.decide import RoutedDecision
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream.dispatch import Trail
+from gateway.upstream.stream import Progress
+from gateway.upstream.usage import TokenUsage
+
+_log = logging.getLogger("thalamus.requests")
+
+Outcome = Literal["ok", "cancelled", "error"]
+#: Money is counted in integer nano-dollars: a token may cost a fraction of a micro-dollar.
+NANOS_PER_USD = 1_000_000_000
+#: Rows kept in memory for the console.
+RECENT_ROWS = 500
+
+
+@dataclass(slots=True)
+class Reservation:
+    """The open record of one request; filled in as it goes, closed by ``Ledger.settle``."""
+
+    request_id: str
+    decision: RoutedDecision
+    prompt_tokens: int
+    started_s: float
+    #: What the worst case would cost; None when no price is known.
+    held_nanos: int | None
+    model: str
+    backend: str = ""
+    attempts: int = 0
+    outcome: Outcome = "error"
+    error_code: str | None = None
+    first_token_s: float | None = None
+    progress: Progress = field(default_factory=Progress)
+    is_settled: bool = False
+
+    def note_attempts(self, trail: Trail) -> None:
+        """Take over who was asked: the last attempt is the one that answered or failed."""
+        self.attempts = len(trail.attempts)
+        if trail.attempts:
+            self.model = trail.attempts[-1].model
+            self.backend = trail.attempts[-1].backend.name
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One finished request."""
+
+    request_id: str
+    decision_id: str
+    at_s: float
+    profile: str
+    chosen_model: str
+    model: str
+    backend: str
+    reason: str
+    outcome: Outcome
+    error_code: str | None
+    attempts: int
+    usage: TokenUsage
+    cost_nanos: int | None
+    predicted_quality: float
+    ttft_ms: float | None
+    duration_ms: float
+
+
+class Ledger:
+    def __init__(self, catalog: Catalog, clock: Clock, metrics: Metrics) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._metrics = metrics
+        self._open: dict[str, Reservation] = {}
+        self.recent: deque[LedgerRow] = deque(maxlen=RECENT_ROWS)
+
+    @property
+    def open_reservations(self) -> int:
+        return len(self._open)
+
+    def reserve(
+        self, request_id: str, decision: RoutedDecision, prompt_tokens: int, started_s: float
+    ) -> Reservation:
+        """Open the record of a request, holding what the plan's dearest model could cost."""
+        prices = [
+            e.candidate.cost_usd
+            for e in decision.plan.evaluated
+            if e.candidate.model in decision.plan.order and e.candidate.cost_usd is not None
+        ]
+        held = round(max(prices) * NANOS_PER_USD) if prices else None
+        reservation = Reservation(
+            request_id, decision, prompt_tokens, started_s, held, model=decision.plan.chosen
+        )
+        self._open[decision.decision_id] = reservation
+        return reservation
+
+    def settle(self, reservation: Reservation) -> LedgerRow | None:
+        """Close a record; a second call changes nothing and returns None."""
+        if reservation.is_settled:
+            return None
+        reservation.is_settled = True
+        del self._open[reservation.decision.decision_id]
+        usage = reservation.progress.usage or _estimate(reservation)
+        usd = self.price_usd(reservation.model, usage)
+        row = LedgerRow(
+            request_id=reservation.request_id,
+            decision_id=reservation.decision.decision_id,
+            at_s=self._clock.wall_s(),
+            profile=reservation.decision.profile,
+            chosen_model=reservation.decision.plan.chosen,
+            model=reservation.model,
+            backend=reservation.backend,
+            reason=reservation.decision.plan.reason,
+            outcome=reservation.outcome,
+            error_code=reservation.error_code,
+            attempts=reservation.attempts,
+            usage=usage,
+            cost_nanos=None if usd is None else round(usd * NANOS_PER_USD),
+            predicted_quality=reservation.decision.chosen.quality,
+            ttft_ms=_ms(reservation.first_token_s, reservation.started_s),
+            duration_ms=(self._clock.monotonic_s() - reservation.started_s) * 1e3,
+        )
+        self.recent.append(row)
+        self._count(row)
+        return row
+
+    def price_usd(self, model: str, usage: TokenUsage) -> float | None:
+        """Price of what was used by the list; None when the model has no price."""
+        return self._catalog.models[model].cost_usd(
+            usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
+        )
+
+    def _count(self, row: LedgerRow) -> None:
+        metrics = self._metrics
+        metrics.requests.labels(row.model, row.profile, row.outcome).inc()
+        if row.model != row.chosen_model:
+            metrics.fallbacks.labels(row.model).inc()
+        metrics.predicted_quality.labels(row.model).observe(row.predicted_quality)
+        metrics.e2e_seconds.labels(row.model).observe(row.duration_ms / 1e3)
+        if row.ttft_ms is not None:
+            metrics.ttft_seconds.labels(row.model).observe(row.ttft_ms / 1e3)
+            if row.usage.completion_tokens > 1:
+                gap_ms = (row.duration_ms - row.ttft_ms) / (row.usage.completion_tokens - 1)
+                metrics.inter_token_seconds.labels(row.model).observe(gap_ms / 1e3)
+        fresh = row.usage.prompt_tokens - row.usage.cached_tokens
+        for kind, count in (
+            ("input", fresh),
+            ("cached", row.usage.cached_tokens),
+            ("output", row.usage.completion_tokens),
+        ):
+            if count > 0:
+                metrics.tokens.labels(row.model, kind).inc(count)
+        if row.cost_nanos:
+            metrics.cost_usd.labels(row.model).inc(row.cost_nanos / NANOS_PER_USD)
+        _log.info(
+            "%s",
+            row.outcome,
+            extra={
+                "request_id": row.request_id,
+                "model": row.model,
+                "backend": row.backend,
+                "duration_ms": round(row.duration_ms, 1),
+                "tokens": row.usage.completion_tokens,
+            },
+        )
+
+
+def _estimate(reservation: Reservation) -> TokenUsage:
+    """Count what was seen where the backend never told: an event carries about one token."""
+    if reservation.progress.events == 0:
+        return TokenUsage(is_estimated=True)
+    return TokenUsage(
+        prompt_tokens=reservation.prompt_tokens,
+        completion_tokens=reservation.progress.events,
+        is_estimated=True,
+    )
+
+
+def _ms(later_s: float | None, earlier_s: float) -> float | None:
+    return None if later_s is None else (later_s - earlier_s) * 1e3

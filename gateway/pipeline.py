@@ -1,0 +1,183 @@
+"""The story of one request, top to bottom.
+
+receive → authenticate → admit → parse (+flags) → featurise → score → choose → reserve → dispatch
+→ stream → account. Each arrow hands over a frozen value; no step knows more than its neighbours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from gateway.clock import Clock
+from gateway.config import Timeouts
+from gateway.decision.catalog import Catalog
+from gateway.decision.decide import Decider, RoutedDecision
+from gateway.decision.features import PromptFeatures, featurise
+from gateway.decision.flags import FlagError, parse_flags, parse_model_name
+from gateway.decision.request import Endpoint, ParsedRequest, parse_request
+from gateway.decision.scoring import Scorer
+from gateway.errors import GatewayError, InvalidRequest, RoutingInfeasible
+from gateway.ledger.accounting import Ledger, Reservation
+from gateway.routing_headers import routing_headers
+from gateway.telemetry.metrics import Metrics
+from gateway.tenancy.limits import Admission
+from gateway.tenancy.principals import Principal, authenticate
+from gateway.upstream.answers import restamp_answer
+from gateway.upstream.backend import BackendHandle
+from gateway.upstream.dispatch import Dispatcher, OpenAnswer, Trail, UpstreamCall
+from gateway.upstream.stream import StreamRelay
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One request as received: bounded, identified, not yet understood."""
+
+    endpoint: Endpoint
+    request_id: str
+    headers: Mapping[str, str]
+    body: bytes
+    received_s: float
+
+
+class Reply(Protocol):
+    """The client's end of the exchange."""
+
+    async def begin_stream(self, headers: Mapping[str, str]) -> None: ...
+
+    async def send(self, data: bytes) -> None: ...
+
+    async def answer(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Send a whole answer with status 200."""
+
+    async def fail(self, error: GatewayError, headers: Mapping[str, str]) -> None:
+        """Send an error object: as the answer, or as the last event of a stream that began."""
+
+    async def end_stream(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything known before a backend is asked."""
+
+    request_id: str
+    request: ParsedRequest
+    features: PromptFeatures
+    decision: RoutedDecision
+    overhead_s: float
+
+    def headers(self, trail: Trail) -> dict[str, str]:
+        return routing_headers(self.request_id, self.decision, trail, self.overhead_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """One instance serves every request of a process; it holds parts, never a request's state."""
+
+    timeouts: Timeouts
+    catalog: Catalog
+    scorer: Scorer
+    decider: Decider
+    dispatcher: Dispatcher
+    ledger: Ledger
+    admission: Admission
+    metrics: Metrics
+    clock: Clock
+
+    async def serve(self, incoming: Incoming, reply: Reply) -> None:
+        """Answer one request: with a model's words, or with one error object."""
+        try:
+            principal = authenticate(incoming.headers)
+            with self.admission.permit():
+                plan = self.plan(incoming, principal)
+                record = self.ledger.reserve(
+                    plan.request_id, plan.decision, plan.features.prompt_tokens, incoming.received_s
+                )
+                try:
+                    await self._answer(plan, record, reply)
+                finally:
+                    self.ledger.settle(record)
+        except GatewayError as error:  # before a decision; after it, _answer tells the client
+            self.metrics.requests.labels("none", "none", "rejected").inc()
+            await reply.fail(error, {"x-request-id": incoming.request_id})
+
+    def plan(self, incoming: Incoming, principal: Principal) -> Plan:
+        """Decide who should answer, without asking anybody.
+
+        Raises ClientError for what is wrong with the request, Capacity when nobody can answer.
+        """
+        with self.metrics.stage("parse"):
+            request = parse_request(incoming.body, incoming.endpoint)
+            try:
+                model = parse_model_name(request.model)
+                flags = parse_flags(model, incoming.headers, request.routing, principal.routing)
+            except FlagError as error:
+                raise InvalidRequest(str(error), param=error.field) from error
+            self.decider.check_model(model)
+        with self.metrics.stage("featurise"):
+            features = featurise(
+                request.prompt, request.prompt_bytes, request.fields, request.max_output_tokens
+            )
+        with self.metrics.stage("score"):
+            estimates = self.scorer.score(features.ask)
+        with self.metrics.stage("choose"):
+            try:
+                decision = self.decider.decide(model, flags, features, estimates)
+            except RoutingInfeasible as error:
+                self.metrics.infeasible.labels(error.constraint).inc()
+                raise
+        overhead_s = self.clock.monotonic_s() - incoming.received_s
+        self.metrics.overhead_seconds.observe(overhead_s)
+        return Plan(incoming.request_id, request, features, decision, overhead_s)
+
+    async def _answer(self, plan: Plan, record: Reservation, reply: Reply) -> None:
+        """Dispatch and stream. However it ends, ``record`` says so when this returns or raises."""
+        trail = Trail()
+        request = plan.request
+        call = UpstreamCall(
+            request.endpoint.path, request.is_stream, plan.request_id, request.body_for
+        )
+        try:
+            answer = await self.dispatcher.dispatch(self._backends(plan), call, trail)
+            try:
+                await self._relay(answer, plan, record, trail, reply)
+            finally:
+                await answer.close()
+            record.outcome = "ok"
+        except GatewayError as error:
+            record.error_code = error.code
+            await reply.fail(error, plan.headers(trail))
+        except asyncio.CancelledError:  # the client left, or the process ends
+            record.outcome = "cancelled"
+            raise
+        finally:
+            record.note_attempts(trail)
+
+    def _backends(self, plan: Plan) -> Iterator[tuple[str, BackendHandle]]:
+        """Who to ask, in order: every usable backend of the best model, then of the next."""
+        for name in plan.decision.plan.order:
+            for backend in self.catalog.models[name].usable_backends(self.clock.monotonic_s()):
+                yield name, backend
+
+    async def _relay(
+        self, answer: OpenAnswer, plan: Plan, record: Reservation, trail: Trail, reply: Reply
+    ) -> None:
+        """Pass a committed answer on, naming the model that served and what it cost."""
+        model = answer.attempt.model
+        price = partial(self.ledger.price_usd, model)
+        progress = record.progress
+        if not plan.request.is_stream:
+            body, progress.usage = restamp_answer(answer.body, model, price)
+            await reply.answer(plan.headers(trail), body)
+            return
+        record.first_token_s = self.clock.monotonic_s()
+        await reply.begin_stream(plan.headers(trail))
+        relay = StreamRelay(model, plan.request.wants_usage, price, self.timeouts, self.clock)
+        try:
+            await relay.run(answer, reply, progress)
+        finally:
+            answer.note_pace(progress.events, self.clock.monotonic_s() - record.first_token_s)
+        await reply.end_stream()

@@ -1,0 +1,1 @@
+"""Running the application: sockets, workers and an orderly end."""

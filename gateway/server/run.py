@@ -1,0 +1,92 @@
+"""Serve the application with uvicorn until told to stop."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from gateway.app import Gateway, create_app
+from gateway.config import CONFIG_VARIABLE, Config, Server, config_from_environment
+from gateway.errors import ConfigError
+from gateway.telemetry.logs import configure_logs
+
+#: Shorter than the clients' own, longer than a pause in a conversation.
+KEEP_ALIVE_S = 65
+
+
+def check_port(server: Server) -> None:
+    """Raise ConfigError when the address cannot be listened on, saying what to do."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((server.host, server.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                other = server.port + 1
+                raise ConfigError(
+                    f"port {server.port} is in use: stop what listens there, "
+                    f"or choose another with `make run PORT={other}` or --port {other}"
+                ) from error
+            raise ConfigError(
+                f"cannot listen on {server.host}:{server.port}: {error.strerror}"
+            ) from error
+
+
+def serve(config: Config, config_path: Path | None, started: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM; ``started`` is called once the socket listens.
+
+    With more than one worker each process reads ``config_path`` for itself.
+    Raises ConfigError before anything listens when the configuration cannot be served.
+    """
+    check_port(config.server)
+    configure_logs()
+    if config.server.workers == 1:
+        _OneProcess(_settings(config.server, create_app(config)), started).run()
+        return
+    if config_path is None:
+        raise ConfigError("server.workers: more than one needs a configuration file")
+    os.environ[CONFIG_VARIABLE] = str(config_path.resolve())
+    started()
+    settings = _settings(config.server, "gateway.server.run:worker_app")
+    uvicorn.run(**settings, factory=True, workers=config.server.workers)
+
+
+def worker_app() -> Gateway:
+    """What each worker process serves."""
+    configure_logs()
+    return create_app(config_from_environment())
+
+
+def _settings(server: Server, app: Gateway | str) -> dict[str, object]:
+    return {
+        "app": app,
+        "host": server.host,
+        "port": server.port,
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "on",
+        "access_log": False,
+        "log_config": None,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "timeout_graceful_shutdown": int(server.drain_s),
+    }
+
+
+class _OneProcess(uvicorn.Server):
+    def __init__(self, settings: dict[str, object], started: Callable[[], None]) -> None:
+        super().__init__(uvicorn.Config(**settings))  # type: ignore[arg-type]
+        self._on_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()

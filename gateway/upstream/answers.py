@@ -1,0 +1,117 @@
+"""A backend's answer on its way to the client: errors read, the served model and the cost written in.
+
+Only the fields named here are touched; every other byte of an answer passes unread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.errors import BackendRefused, BadUpstreamAnswer
+from gateway.upstream.usage import TokenUsage, read_usage
+
+Pricer = Callable[[TokenUsage], float | None]
+RawFields = dict[str, msgspec.Raw]
+
+_NULL = b"null"
+# Inside a JSON string the quotes would be escaped, so this can only be the field itself.
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+_raw_fields = msgspec.json.Decoder(RawFields)
+_LONGEST_MESSAGE = 500
+
+
+class _Chunk(msgspec.Struct):
+    model: str | None = None
+    choices: msgspec.Raw = msgspec.Raw(b"[]")
+    usage: msgspec.Raw = msgspec.Raw(_NULL)
+    error: msgspec.Raw = msgspec.Raw(_NULL)
+
+
+_chunks = msgspec.json.Decoder(_Chunk)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One event of a stream, ready to send: ``data`` is None when the client did not ask for it."""
+
+    data: bytes | None
+    usage: TokenUsage | None
+    has_content: bool
+    is_finish: bool
+
+
+def restamp_chunk(data: bytes, model: str, *, wants_usage: bool, price: Pricer) -> Chunk:
+    """Read one event of a chat or completion stream and name the model served in it.
+
+    Raises BadUpstreamAnswer when it is not a JSON object, BackendRefused when it is an error.
+    """
+    try:
+        chunk = _chunks.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadUpstreamAnswer("the backend sent an event that is not a JSON chunk") from error
+    if bytes(chunk.error) != _NULL:
+        raise read_refusal(502, data)
+    choices = bytes(chunk.choices)
+    has_content = choices.strip() != b"[]"
+    usage = read_usage(chunk.usage) if bytes(chunk.usage) != _NULL else None
+    if usage is not None and not has_content and not wants_usage:
+        return Chunk(None, usage, has_content=False, is_finish=False)
+    if chunk.model != model or usage is not None:
+        data = _restamp_fields(_raw_fields.decode(data), model, usage, price)
+    if b"\n" in data:
+        data = msgspec.json.format(data, indent=-1)
+    return Chunk(data, usage, has_content, _FINISHED.search(choices) is not None)
+
+
+def restamp_answer(body: bytes, model: str, price: Pricer) -> tuple[bytes, TokenUsage | None]:
+    """Name the model served in a complete answer and add what it cost.
+
+    Raises BadUpstreamAnswer when the body is not a JSON object.
+    """
+    try:
+        fields = _raw_fields.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadUpstreamAnswer("the backend's answer is not a JSON object") from error
+    usage = read_usage(fields["usage"]) if "usage" in fields else None
+    return _restamp_fields(fields, model, usage, price), usage
+
+
+def _restamp_fields(
+    fields: RawFields, model: str, usage: TokenUsage | None, price: Pricer
+) -> bytes:
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    if usage is not None and (cost := price(usage)) is not None:
+        counts = _raw_fields.decode(fields["usage"])
+        counts["cost"] = msgspec.Raw(msgspec.json.encode(cost))
+        fields["usage"] = msgspec.Raw(msgspec.json.encode(counts))
+    return msgspec.json.encode(fields)
+
+
+def read_refusal(status: int, body: bytes) -> BackendRefused:
+    """Word a backend's error body, whatever its shape, as the gateway's own error."""
+    message, param, code = f"the backend answered {status}", None, None
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        document = None
+    if isinstance(document, dict):
+        error = document.get("error", document)
+        if isinstance(error, str):
+            message = error
+        elif isinstance(error, dict):
+            told = error.get("message") or error.get("detail")
+            message = told if isinstance(told, str) else message
+            param = error.get("param") if isinstance(error.get("param"), str) else None
+            code = error.get("code")
+    if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600:
+        status = code
+    return BackendRefused(
+        status,
+        message[:_LONGEST_MESSAGE],
+        param=param,
+        code=code if isinstance(code, str) else None,
+    )

@@ -1,0 +1,185 @@
+"""Ask backends in the order of the decision until one begins to answer.
+
+The commit point lies here: an attempt counts as open when its status and headers are good and, for a
+stream, its first event is parsed. Before that another backend may be asked; after it, never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from gateway.clock import Clock
+from gateway.config import Timeouts
+from gateway.errors import (
+    BackendRefused,
+    BadUpstreamAnswer,
+    NoUsableBackend,
+    StaleConnection,
+    UpstreamError,
+)
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream.answers import read_refusal
+from gateway.upstream.backend import BackendHandle
+from gateway.upstream.sse import SseParser
+from gateway.upstream.transport import Deadlines, UpstreamResponse
+
+#: Backends asked for one request, at most.
+MAX_ATTEMPTS = 3
+#: Kept-alive connections that may turn out to be closed before one attempt gives up.
+MAX_STALE = 3
+MAX_ERROR_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCall:
+    """What is asked, whichever backend gets it."""
+
+    path: str
+    is_stream: bool
+    request_id: str
+    body_for: Callable[[BackendHandle], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    model: str
+    backend: BackendHandle
+
+
+@dataclass(slots=True)
+class Trail:
+    """The attempts made for one request, in order; the last one is the one that counts."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def fallback_from(self) -> str | None:
+        """The model chosen first, when another one answered."""
+        first, last = self.attempts[0].model, self.attempts[-1].model
+        return first if first != last else None
+
+
+@dataclass(slots=True)
+class OpenAnswer:
+    """A committed answer: a complete body, or the parser and first events of a stream."""
+
+    attempt: Attempt
+    response: UpstreamResponse
+    parser: SseParser
+    events: list[bytes]
+    body: bytes
+
+    def note_pace(self, events: int, duration_s: float) -> None:
+        """Tell the backend's health how fast it sent ``events`` after the first one."""
+        if events > 1:
+            self.attempt.backend.health.token_ms.add(duration_s * 1e3 / (events - 1))
+
+    async def close(self) -> None:
+        self.attempt.backend.health.inflight -= 1
+        await self.response.close()
+
+
+class Dispatcher:
+    def __init__(self, timeouts: Timeouts, clock: Clock, metrics: Metrics) -> None:
+        self._timeouts = timeouts
+        self._clock = clock
+        self._metrics = metrics
+        self._deadlines = Deadlines(timeouts.connect_s, timeouts.first_token_s)
+
+    async def dispatch(
+        self, plan: Iterable[tuple[str, BackendHandle]], call: UpstreamCall, trail: Trail
+    ) -> OpenAnswer:
+        """Return the first answer that opens; ``trail`` records every attempt.
+
+        Raises the last attempt's UpstreamError, or NoUsableBackend when the plan is empty.
+        """
+        failure: UpstreamError | None = None
+        for model, backend in plan:
+            if len(trail.attempts) == MAX_ATTEMPTS:
+                break
+            attempt = Attempt(model, backend)
+            trail.attempts.append(attempt)
+            try:
+                return await self._attempt(attempt, call)
+            except UpstreamError as error:
+                self._note_failure(attempt, error)
+                if not error.tries_elsewhere:
+                    raise
+                failure = error
+        raise failure or NoUsableBackend("no backend of the chosen models can be asked now")
+
+    async def _attempt(self, attempt: Attempt, call: UpstreamCall) -> OpenAnswer:
+        backend = attempt.backend
+        backend.health.inflight += 1
+        response: UpstreamResponse | None = None
+        try:
+            started_s = self._clock.monotonic_s()
+            response = await self._open(backend, call)
+            answer = OpenAnswer(attempt, response, SseParser(), [], b"")
+            await self._read_first(answer, call, started_s)
+        except BaseException:
+            backend.health.inflight -= 1
+            if response is not None:
+                await response.close()
+            raise
+        backend.health.succeed()
+        if call.is_stream:
+            backend.health.ttft_ms.add((self._clock.monotonic_s() - started_s) * 1e3)
+        self._metrics.upstream_attempts.labels(backend.name, "ok").inc()
+        return answer
+
+    async def _open(self, backend: BackendHandle, call: UpstreamCall) -> UpstreamResponse:
+        body = call.body_for(backend)
+        headers = {"x-request-id": call.request_id}
+        for _ in range(MAX_STALE):
+            try:
+                return await backend.transport.open(
+                    "POST", call.path, headers, body, self._deadlines
+                )
+            except StaleConnection as error:
+                stale = error
+        raise stale
+
+    async def _read_first(self, answer: OpenAnswer, call: UpstreamCall, started_s: float) -> None:
+        """Read as much as commits the answer: all of a plain one, the first event of a stream."""
+        response = answer.response
+        if response.status != 200:
+            body = await self._read_all(response, started_s, MAX_ERROR_BYTES)
+            raise read_refusal(response.status, body)
+        content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        expected = "text/event-stream" if call.is_stream else "application/json"
+        if content_type != expected:
+            raise BadUpstreamAnswer(f"the backend answered {content_type!r}, not {expected}")
+        if not call.is_stream:
+            answer.body = await self._read_all(response, started_s, MAX_ANSWER_BYTES)
+            return
+        while not answer.events:
+            waited_s = self._clock.monotonic_s() - started_s
+            piece = await response.read(max(0.0, self._timeouts.first_token_s - waited_s))
+            if not piece:
+                raise BadUpstreamAnswer("the backend's stream ended before its first event")
+            answer.events = answer.parser.feed(piece)
+
+    async def _read_all(
+        self, response: UpstreamResponse, started_s: float, max_bytes: int
+    ) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            remaining_s = started_s + self._timeouts.total_s - self._clock.monotonic_s()
+            piece = await response.read(max(0.0, remaining_s))
+            if not piece:
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.append(piece)
+            size += len(piece)
+            if size > max_bytes:
+                raise BadUpstreamAnswer(f"the backend's answer exceeds {max_bytes} bytes")
+
+    def _note_failure(self, attempt: Attempt, error: UpstreamError) -> None:
+        backend = attempt.backend
+        self._metrics.upstream_attempts.labels(backend.name, error.code or "error").inc()
+        is_backends_fault = not isinstance(error, BackendRefused) or error.backend_status >= 500
+        if is_backends_fault:
+            backend.health.fail(self._clock.monotonic_s())

@@ -1,0 +1,60 @@
+"""Server-sent events, parsed as they arrive (WHATWG HTML §9.2): any split gives the same events.
+
+Only the data of an event is kept: comments, ids, retry times and events without data end here, since
+OpenAI's clients fail on them.
+"""
+
+from __future__ import annotations
+
+from gateway.errors import BadUpstreamAnswer
+
+MAX_EVENT_BYTES = 2**20
+DONE = b"[DONE]"
+
+
+def encode_event(data: bytes) -> bytes:
+    """Frame one event; ``data`` must hold no line break."""
+    return b"data: %b\n\n" % data
+
+
+class SseParser:
+    """Feed bytes, get the data of every event that is complete."""
+
+    __slots__ = ("_held_cr", "_rest")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._held_cr = False
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether bytes of an unfinished event are waiting."""
+        return bool(self._rest.strip())
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Return the data of each event completed by ``piece``.
+
+        Raises BadUpstreamAnswer when an event grows past MAX_EVENT_BYTES.
+        """
+        if self._held_cr:
+            piece = b"\r" + piece
+            self._held_cr = False
+        if b"\r" in piece:
+            if piece.endswith(b"\r"):  # perhaps the first half of a CR LF
+                self._held_cr = True
+                piece = piece[:-1]
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        text = self._rest + piece if self._rest else piece
+        *blocks, self._rest = text.split(b"\n\n")
+        if len(self._rest) > MAX_EVENT_BYTES:
+            raise BadUpstreamAnswer("the backend sent an event larger than 1 MiB")
+        return [data for block in blocks if (data := _data_of(block))]
+
+
+def _data_of(block: bytes) -> bytes:
+    if block.startswith(b"data: ") and b"\n" not in block:
+        return block[6:]
+    lines = [
+        line[5:].removeprefix(b" ") for line in block.split(b"\n") if line.startswith(b"data:")
+    ]
+    return b"\n".join(lines)

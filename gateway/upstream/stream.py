@@ -1,0 +1,91 @@
+"""Relay a committed stream to the client: every event once, exactly one terminal event at the end.
+
+It must never ask another backend, and never send a byte after the terminal event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.clock import Clock
+from gateway.config import Timeouts
+from gateway.errors import StreamInterrupted, UpstreamError
+from gateway.upstream.answers import Pricer, restamp_chunk
+from gateway.upstream.dispatch import OpenAnswer
+from gateway.upstream.sse import DONE, encode_event
+from gateway.upstream.usage import TokenUsage
+
+
+class Sink(Protocol):
+    """Where the relayed bytes go. ``send`` waits while the client does not read."""
+
+    async def send(self, data: bytes) -> None: ...
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has gone through so far; true at every moment, so that a cut stream is still accounted."""
+
+    events: int = 0
+    usage: TokenUsage | None = None
+    has_finish: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRelay:
+    """How one stream is relayed: the model to name, and what the client asked for."""
+
+    model: str
+    wants_usage: bool
+    price: Pricer
+    timeouts: Timeouts
+    clock: Clock
+
+    async def run(self, answer: OpenAnswer, sink: Sink, progress: Progress) -> None:
+        """Send all events and ``[DONE]``.
+
+        Raises StreamInterrupted when the answer breaks off; the caller owes the client that error.
+        """
+        try:
+            await self._relay_events(answer, sink, progress)
+        except StreamInterrupted:
+            raise
+        except UpstreamError as error:
+            raise StreamInterrupted(error.message, param=error.param, code=error.code) from error
+        await sink.send(encode_event(DONE))
+
+    async def _relay_events(self, answer: OpenAnswer, sink: Sink, progress: Progress) -> None:
+        ends_by_s = self.clock.monotonic_s() + self.timeouts.total_s
+        events = answer.events
+        while True:
+            out: list[bytes] = []
+            try:
+                is_done = self._prepare(events, progress, out)
+            finally:  # what came before a bad event is the client's
+                if out:
+                    await sink.send(b"".join(out))
+            if is_done:
+                return
+            remaining_s = ends_by_s - self.clock.monotonic_s()
+            if remaining_s <= 0:
+                raise StreamInterrupted("the answer took longer than the time allowed")
+            piece = await answer.response.read(min(self.timeouts.idle_s, remaining_s))
+            if not piece:
+                if progress.has_finish and not answer.parser.has_rest:
+                    return
+                raise StreamInterrupted("the backend's stream ended before its answer did")
+            events = answer.parser.feed(piece)
+
+    def _prepare(self, events: list[bytes], progress: Progress, out: list[bytes]) -> bool:
+        """Add to ``out`` what to send for these events; return whether the stream is done."""
+        for data in events:
+            if data == DONE:
+                return True
+            chunk = restamp_chunk(data, self.model, wants_usage=self.wants_usage, price=self.price)
+            progress.usage = chunk.usage or progress.usage
+            progress.events += chunk.has_content
+            progress.has_finish |= chunk.is_finish
+            if chunk.data is not None:
+                out.append(encode_event(chunk.data))
+        return False

@@ -1,0 +1,44 @@
+"""Token counts as backends report them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = 0
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """``is_estimated`` when the backend did not say and the gateway counted what it could see."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    is_estimated: bool = False
+
+
+_decoder = msgspec.json.Decoder(_Usage)
+
+
+def read_usage(raw: msgspec.Raw | bytes) -> TokenUsage | None:
+    """Read a backend's ``usage`` object; None when it is not one."""
+    try:
+        usage = _decoder.decode(raw)
+    except msgspec.MsgspecError:
+        return None
+    details = usage.prompt_tokens_details
+    return TokenUsage(
+        prompt_tokens=usage.prompt_tokens or 0,
+        cached_tokens=(details.cached_tokens or 0) if details is not None else 0,
+        completion_tokens=usage.completion_tokens or 0,
+    )

@@ -1,0 +1,76 @@
+"""The hard filters: which limits a candidate breaks. It never ranks and never gives a limit up.
+
+They apply in this order: ``backend``, ``models.allow``, ``models.deny``, ``capabilities``,
+``context_tokens``, ``min_quality``, ``max_cost_usd``, ``max_ttft_ms``, ``max_latency_ms``.
+A window or a set of capabilities that was never declared passes. A bound on a predicted quantity
+that is unknown does not: a bound that cannot be checked is not honoured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+
+from policies.types import Candidate, Needs, RoutingFlags, Violation
+
+_Read = Callable[[Candidate], float | None]
+
+#: Constraints on a predicted number: how to read it, and 1 for a ceiling or -1 for a floor.
+_BOUNDED: tuple[tuple[str, _Read, int], ...] = (
+    ("min_quality", attrgetter("quality"), -1),
+    ("max_cost_usd", attrgetter("cost_usd"), 1),
+    ("max_ttft_ms", attrgetter("ttft_ms"), 1),
+    ("max_latency_ms", attrgetter("latency_ms"), 1),
+)
+_SIGNS = {name: sign for name, _, sign in _BOUNDED}
+
+
+def find_violations(
+    candidates: Sequence[Candidate], flags: RoutingFlags, needs: Needs
+) -> list[tuple[Violation, ...]]:
+    """Tell for each candidate which constraints it breaks, in the stated order."""
+    allow = None if flags.allow is None else frozenset(flags.allow)
+    deny = frozenset(flags.deny)
+    bounds = [
+        (name, read, sign, limit)
+        for name, read, sign in _BOUNDED
+        if (limit := getattr(flags, name)) is not None
+    ]
+    return [(*_unfit(c, allow, deny, needs), *_out_of_bounds(c, bounds)) for c in candidates]
+
+
+def is_beyond(constraint: str, actual: float | None, limit: float) -> bool:
+    """Whether ``actual`` breaks a bound of ``limit``; an unknown one does."""
+    sign = _SIGNS[constraint]
+    return actual is None or not sign * actual <= sign * limit
+
+
+def _unfit(
+    candidate: Candidate, allow: frozenset[str] | None, deny: frozenset[str], needs: Needs
+) -> list[Violation]:
+    broken = []
+    if not candidate.is_usable:
+        broken.append(Violation("backend", None, None))
+    if allow is not None and candidate.model not in allow:
+        broken.append(Violation("models.allow", None, None))
+    if candidate.model in deny:
+        broken.append(Violation("models.deny", None, None))
+    declared = candidate.capabilities
+    if declared is not None and not needs.capabilities <= declared:
+        broken.append(Violation("capabilities", None, None))
+    window = candidate.context_tokens
+    if window is not None and needs.context_tokens > window:
+        broken.append(Violation("context_tokens", needs.context_tokens, window))
+    return broken
+
+
+def _out_of_bounds(
+    candidate: Candidate, bounds: Sequence[tuple[str, _Read, int, float]]
+) -> list[Violation]:
+    broken = []
+    for name, read, sign, limit in bounds:
+        actual = read(candidate)
+        # Written so that a NaN, which compares as false, breaks the bound too.
+        if actual is None or not sign * actual <= sign * limit:
+            broken.append(Violation(name, limit, actual))
+    return broken

@@ -1,0 +1,127 @@
+"""What a decision is made from and what it says: frozen values, no behaviour beyond their laws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+OnInfeasible = Literal["error", "relax", "best_effort"]
+Explain = Literal["none", "summary", "full"]
+RouterName = Literal["perceptive", "retriever", "ensemble"]
+
+#: The soft goals of the objective (Tryage, arXiv 2308.11601), each a cost to keep low.
+GOALS = ("cost", "latency", "size", "recency", "security", "verbosity", "readability")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One model considered for one request: what is predicted of it and what is declared.
+
+    Predicted values hold for this prompt. ``None`` means unknown, never zero.
+    """
+
+    model: str
+    quality: float
+    quality_low: float
+    quality_high: float
+    cost_usd: float | None
+    output_tokens: float
+    ttft_ms: float | None
+    latency_ms: float | None
+    context_tokens: int | None = None
+    parameters_b: float | None = None
+    released_day: int | None = None
+    security_level: int | None = None
+    readability: float | None = None
+    capabilities: frozenset[str] | None = None
+    is_usable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the request itself demands of any model that answers it."""
+
+    context_tokens: int = 0
+    capabilities: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingFlags:
+    """The effective routing flags of one request, after precedence and clamps.
+
+    ``weights`` holds the λ of each goal; a goal that is absent weighs nothing.
+    ``willingness_to_pay_usd``, what 0.1 of quality is worth, replaces the weight of cost.
+    ``clamps`` are the bounds of the key's policy by constraint name: where a limit is relaxed, they
+    still hold. Each limit must be at least as tight as its clamp.
+    """
+
+    objective: str = "best"
+    weights: Mapping[str, float] = field(default_factory=dict)
+    min_quality: float | None = None
+    max_cost_usd: float | None = None
+    max_ttft_ms: float | None = None
+    max_latency_ms: float | None = None
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+    on_infeasible: OnInfeasible = "error"
+    explain: Explain = "summary"
+    session_id: str | None = None
+    router: RouterName = "perceptive"
+    willingness_to_pay_usd: float | None = None
+    clamps: Mapping[str, float] = field(default_factory=dict)
+    is_pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A constraint that a candidate breaks: the limit asked for and the value it would have."""
+
+    constraint: str
+    limit: float | None
+    actual: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A candidate with the verdict on it. ``objective_value`` is None when it is not feasible."""
+
+    candidate: Candidate
+    violated: tuple[Violation, ...]
+    is_on_pareto_front: bool
+    objective_value: float | None
+
+    @property
+    def is_feasible(self) -> bool:
+        return not self.violated
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The plan for one request.
+
+    ``order`` is who to try, best first; ``relaxed`` names the limits that were given up.
+    """
+
+    order: tuple[str, ...]
+    evaluated: tuple[Evaluated, ...]
+    reason: str
+    relaxed: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> str:
+        return self.order[0]
+
+
+class Infeasible(Exception):
+    """No candidate honours every hard constraint.
+
+    ``binding`` is the constraint that stands alone between the request and its nearest candidate;
+    ``nearest`` is the value of that limit which would have let it through, None where the
+    constraint has no number.
+    """
+
+    def __init__(self, binding: str, nearest: float | None, message: str) -> None:
+        super().__init__(message)
+        self.binding = binding
+        self.nearest = nearest

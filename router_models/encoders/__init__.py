@@ -1,0 +1,36 @@
+"""From text to the rows of a weight table: every encoder keeps the promise of ``Encoder``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+Weights = NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """A text as a sparse vector of at most unit length. Thread-safe, O(1) in the text's length.
+
+    A dense embedding fits as well: its rows are then always ``0 .. rows - 1``.
+    """
+
+    @property
+    def kind(self) -> str:
+        """The name under which an artifact stores it."""
+
+    @property
+    def rows(self) -> int:
+        """Dimension of the vector, and height of the table that it gathers from."""
+
+    def encode(self, text: str) -> tuple[Rows, Weights]:
+        """Return the unique rows that the text touches and their weights, both of shape (k,)."""
+
+    def settings(self) -> dict[str, float]:
+        """The numbers that an artifact's manifest keeps."""
+
+    def arrays(self) -> Mapping[str, NDArray[np.generic]]:
+        """The arrays that an artifact keeps."""

@@ -1,0 +1,256 @@
+"""Train a perceptive router on the training rows of a table of outcomes, and on nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.encoders.lexical import LexicalEncoder, fit_lexical
+from router_models.perceptive.model import Head, PerceptiveRouter, Target
+from router_models.training.dataset import RoutingData
+from router_models.training.fit_head import Evidence, FittedHead, fit_head
+from router_models.training.sparse import Floats, Indices, encode_all
+from router_models.training.task_posterior import TaskFit, fit_task_posterior
+from router_models.types import DataError
+
+Matrix = NDArray[np.float64]
+#: Told (stage, steps done, steps in all) as training goes on.
+Progress = Callable[[str, int, int], None]
+
+#: Tokens expected of an answer where the data never say.
+DEFAULT_OUTPUT_TOKENS = 256.0
+#: The share of truths that the interval is built to hold.
+COVERAGE = 0.9
+
+_MAX_TABLE_BYTES = 8_000_000
+_MIN_PROMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """How to fit. Every sequence is searched by cross-validation over ``folds`` folds."""
+
+    seed: int = 0
+    folds: int = 5
+    max_rows: int = 16_384
+    idf: tuple[bool, ...] = (True,)
+    penalties: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    task_penalty: float = 3e-5
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """What was fitted and what cross-validation on the training prompts says of it.
+
+    ``squared_error`` is the mean over out-of-fold predictions of the target, ``squared_error_mean``
+    the same for predicting every model's mean. ``task_accuracy`` is None without tasks.
+    """
+
+    prompts: int
+    labels: int
+    withheld: int
+    target: Target
+    options: TrainingOptions
+    idf: bool
+    temperature: float
+    task_accuracy: float | None
+    task_share: float
+    shared_penalty: float
+    model_penalty: float
+    squared_error: float
+    squared_error_mean: float
+    output_tokens: str
+    rows: int
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values; an infinite penalty, which means no correction, becomes None."""
+        fields = asdict(self)
+        return {k: None if v == np.inf else v for k, v in fields.items()}
+
+
+def train(
+    data: RoutingData,
+    options: TrainingOptions | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> tuple[PerceptiveRouter, TrainingReport]:
+    """Fit a router on every prompt of ``data``; pass ``RoutingData.training()``.
+
+    The target is ``loss`` where the data have losses, else ``score``. The same data and options
+    give the same bits on the same machine. Raises DataError when there are fewer than 10 prompts.
+    """
+    options = options or TrainingOptions()
+    if len(data.prompts) < _MIN_PROMPTS:
+        raise DataError(
+            f"column 'split': {len(data.prompts)} training prompts; {_MIN_PROMPTS} are needed"
+        )
+    target: Target = "score" if data.losses is None else "loss"
+    targets = data.scores if data.losses is None else data.losses
+    tasks = _tasks(data)
+    attempts = [_attempt(data, targets, tasks, use_idf, options, progress) for use_idf in options.idf]
+    errors = [_routing_error(targets, a.outcome.out_of_fold) for a in attempts]
+    best = int(np.argmin(errors))
+    chosen = attempts[best]
+    lengths = _fit_lengths(data, chosen.evidence, options)
+    progress("lengths", 1, 1)
+    low, high = _error_bounds(targets - chosen.outcome.out_of_fold)
+    router = PerceptiveRouter(
+        version="",
+        models=data.models,
+        tasks=tasks,
+        target=target,
+        encoder=chosen.encoder,
+        table=_as_stored([chosen.perceived.weights.weights, chosen.outcome.weights, *lengths.weights]),
+        task_bias=chosen.perceived.weights.bias.astype(np.float64),
+        outcome=chosen.outcome.head,
+        error_low=low,
+        error_high=high,
+        log_tokens=lengths.head,
+    )
+    report = TrainingReport(
+        prompts=len(data.prompts),
+        labels=int((~np.isnan(targets)).sum()),
+        withheld=data.withheld,
+        target=target,
+        options=options,
+        idf=options.idf[best],
+        temperature=chosen.perceived.temperature,
+        task_accuracy=chosen.perceived.accuracy,
+        task_share=chosen.outcome.task_share,
+        shared_penalty=chosen.outcome.shared_penalty,
+        model_penalty=chosen.outcome.model_penalty,
+        squared_error=_mean_square(targets - chosen.outcome.out_of_fold),
+        squared_error_mean=_mean_square(targets - router.outcome.mean),
+        output_tokens=lengths.source,
+        rows=router.encoder.rows,
+    )
+    return replace(router, version=_fingerprint(router)), report
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    encoder: LexicalEncoder
+    evidence: Evidence
+    perceived: TaskFit
+    outcome: FittedHead
+
+
+@dataclass(frozen=True, slots=True)
+class _Lengths:
+    head: Head
+    weights: list[Floats]
+    source: str
+
+
+def _tasks(data: RoutingData) -> tuple[str, ...]:
+    names = tuple(sorted(set(data.tasks)))
+    return names if len(names) > 1 else ()
+
+
+def _attempt(
+    data: RoutingData,
+    targets: Matrix,
+    tasks: tuple[str, ...],
+    use_idf: bool,
+    options: TrainingOptions,
+    progress: Progress,
+) -> _Attempt:
+    width = len(tasks) + 2 * len(data.models)
+    max_rows = min(options.max_rows, _MAX_TABLE_BYTES // (2 * width))
+    encoder = fit_lexical(data.prompts, max_rows=max_rows, use_idf=use_idf)
+    x = encode_all(encoder, data.prompts)
+    position = {task: i for i, task in enumerate(tasks)}
+    labels = np.array([position.get(task, 0) for task in data.tasks], np.int64)
+    folds = _deal(labels, options)
+    steps = options.folds + 2
+    perceived = fit_task_posterior(
+        encoder,
+        data.prompts,
+        labels,
+        folds,
+        tasks=len(tasks),
+        penalty=options.task_penalty,
+        seed=options.seed,
+        progress=lambda fold: progress("tasks", fold, steps),
+    )
+    evidence = Evidence(x, folds, labels, perceived.posterior)
+    progress("outcomes", options.folds + 1, steps)
+    outcome = fit_head(evidence, targets, options.penalties)
+    progress("outcomes", steps, steps)
+    return _Attempt(encoder, evidence, perceived, outcome)
+
+
+def _deal(labels: Indices, options: TrainingOptions) -> Indices:
+    """Deal the prompts of every task over the folds in an order fixed by the seed."""
+    order = np.random.default_rng(options.seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    folds = np.empty(len(labels), np.int64)
+    folds[order] = np.arange(len(labels)) % options.folds
+    return folds
+
+
+def _fit_lengths(data: RoutingData, evidence: Evidence, options: TrainingOptions) -> _Lengths:
+    tokens = data.completion_tokens
+    models = len(data.models)
+    if np.isnan(tokens).all():
+        head = Head(
+            np.full(models, np.log(DEFAULT_OUTPUT_TOKENS)),
+            np.zeros((evidence.posterior.shape[1], models)),
+        )
+        source = f"the data have no completion_tokens; {DEFAULT_OUTPUT_TOKENS:.0f} are assumed"
+        return _Lengths(head, [], source)
+    targets = np.log(np.maximum(tokens, 1.0))
+    fitted = fit_head(evidence, targets, options.penalties)
+    # exp of a mean logarithm is too low a mean: Duan's smearing estimate (JASA 78, 1983).
+    errors = np.exp(np.clip(targets - fitted.out_of_fold, -3.0, 3.0))
+    known = ~np.isnan(errors)
+    smear = np.where(known, errors, 0.0).sum(axis=0) + 1.0
+    mean = fitted.head.mean + np.log(smear / (known.sum(axis=0) + 1.0))
+    has_correction = bool(np.any(fitted.weights))
+    weights = [fitted.weights] if has_correction else []
+    return _Lengths(replace(fitted.head, mean=mean), weights, "learnt from completion_tokens")
+
+
+def _error_bounds(errors: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bound truth minus prediction per model by out-of-fold quantiles, shape (models,) each.
+
+    Split-conformal ranks (Vovk et al., 2005; Barber et al., 2021 for cross-validation): with n
+    errors the bounds are the floor((n + 1) · 5 %)-th from either end, so COVERAGE holds on average.
+    """
+    pooled = errors[~np.isnan(errors)]
+    low, high = np.empty(errors.shape[1]), np.empty(errors.shape[1])
+    for model in range(errors.shape[1]):
+        own = errors[:, model][~np.isnan(errors[:, model])]
+        if own.size < 40:
+            own = pooled
+        ordered = np.sort(own)
+        rank = max(int((ordered.size + 1) * (1 - COVERAGE) / 2), 1)
+        low[model], high[model] = ordered[rank - 1], ordered[-rank]
+    return np.minimum(low, 0.0), np.maximum(high, 0.0)
+
+
+def _routing_error(targets: Matrix, predicted: Matrix) -> float:
+    """Squared error of how models differ on a prompt: what all share cannot change a choice."""
+    errors = targets - predicted
+    return _mean_square(errors - np.nanmean(errors, axis=1, keepdims=True))
+
+
+def _mean_square(errors: Matrix) -> float:
+    return float(np.nanmean(np.square(errors)))
+
+
+def _as_stored(parts: list[Floats]) -> Floats:
+    """Round to the precision an artifact keeps, so that saving changes no prediction."""
+    return np.hstack(parts).astype(np.float16).astype(np.float32)
+
+
+def _fingerprint(router: PerceptiveRouter) -> str:
+    digest = hashlib.sha256(repr((router.models, router.tasks, router.target)).encode())
+    for array in (router.table, router.task_bias, router.outcome.mean, router.outcome.offsets):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for vector in (router.error_low, router.error_high, router.log_tokens.mean):
+        digest.update(vector.tobytes())
+    return digest.hexdigest()[:12]

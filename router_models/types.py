@@ -1,0 +1,48 @@
+"""What a router is asked and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """Predictions for one prompt; every array has shape (models,), in the order of ``models``.
+
+    ``quality`` lies in [0, 1], higher is better; ``quality_low`` and ``quality_high`` bound it with
+    the coverage stated in the artifact. ``output_tokens`` counts tokens of the expected answer.
+    """
+
+    models: tuple[str, ...]
+    quality: Vector
+    quality_low: Vector
+    quality_high: Vector
+    output_tokens: Vector
+
+
+class Router(Protocol):
+    """A learned predictor of how every model would answer a prompt. Thread-safe, never blocks on I/O."""
+
+    @property
+    def models(self) -> tuple[str, ...]: ...
+
+    @property
+    def version(self) -> str:
+        """Hash of everything the predictions depend on."""
+
+    def score(self, prompt: str) -> Estimates:
+        """Predict from the prompt's text alone."""
+
+
+class ArtifactError(ValueError):
+    """A router artifact cannot be trusted or understood; the message names the file and the reason."""
+
+
+class DataError(ValueError):
+    """Training or evaluation data cannot be used; the message names the column or row and the remedy."""
