@@ -44,7 +44,7 @@ class Gateway:
         self._rest = _control_app(parts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
+        if scope["type"] == "http":
             route = self._data_routes.get(scope["path"])
             if route is not None:
                 await route(scope, receive, send)

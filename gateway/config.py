@@ -140,8 +140,8 @@ class Config(_Section):
     models: Mapping[str, Model] = Field(min_length=1)
 
 
-def load_config(path: Path) -> Config:
-    """Read and check a configuration file.
+def load_config(path: Path, **server: int | None) -> Config:
+    """Read and check a configuration file; ``server`` keys that are not None override it.
 
     Raises ConfigError naming the file, and the key's path or the line, for whatever is wrong.
     """
@@ -153,6 +153,9 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping with at least the key 'models'")
+    overrides = {key: value for key, value in server.items() if value is not None}
+    if overrides:
+        document["server"] = {**(document.get("server") or {}), **overrides}
     return parse_config(document, str(path))
 
 
@@ -167,7 +170,9 @@ def parse_config(document: Mapping[str, Any], origin: str) -> Config:
         raise ConfigError(f"{origin}: {'; '.join(_describe(e) for e in error.errors())}") from error
     for name in config.models:
         if name == "auto" or name.startswith(("auto:", "router-", "openrouter/")):
-            raise ConfigError(f"{origin}: models.{name}: this name is taken by routing; choose another")
+            raise ConfigError(
+                f"{origin}: models.{name}: this name is taken by routing; choose another"
+            )
     if config.auth.mode == "keys":
         raise ConfigError(f"{origin}: auth.mode: keys are not offered yet; set it to open")
     if config.state.url != "memory://":

@@ -41,9 +41,7 @@ class GatewayError(Exception):
     #: Whether the client's own retry could help; None leaves the SDK's rule in force.
     should_retry: bool | None = None
 
-    def __init__(
-        self, message: str, *, param: str | None = None, code: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.param = param

@@ -8,7 +8,7 @@ from gateway.api.exchange import Exchange, Receive, Scope, Send
 from gateway.clock import Clock
 from gateway.config import Config
 from gateway.decision.request import Endpoint
-from gateway.errors import ClientGone, GatewayError
+from gateway.errors import ClientGone, GatewayError, MethodNotAllowed
 from gateway.pipeline import Incoming, Pipeline
 from gateway.tasks import TaskGroup
 
@@ -32,6 +32,8 @@ class DataRoute:
         received_s = self._clock.monotonic_s()
         exchange = Exchange(scope, receive, send, self._send_s)
         try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed(f"{scope['path']} takes POST")
             body = await exchange.read_json_body(self._max_body_bytes)
             incoming = Incoming(
                 self._endpoint, exchange.request_id, exchange.headers, body, received_s

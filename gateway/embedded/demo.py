@@ -19,7 +19,9 @@ def load_experts() -> list[Expert]:
     try:
         experts = read_library(ADAPTERS)
     except FileNotFoundError as error:
-        raise ConfigError(f"{ADAPTERS / 'library.json'} is missing: check out the repository again") from error
+        raise ConfigError(
+            f"{ADAPTERS / 'library.json'} is missing: check out the repository again"
+        ) from error
     for path in adapter_paths(experts):
         if not path.is_file():
             raise ConfigError(f"the adapter {path} is missing: check out the repository again")
@@ -31,9 +33,7 @@ def adapter_paths(experts: list[Expert]) -> list[Path]:
     return [ADAPTERS / expert.file for expert in experts]
 
 
-def demo_config(
-    experts: list[Expert], engine_address: str, server: Mapping[str, Any]
-) -> Config:
+def demo_config(experts: list[Expert], engine_address: str, server: Mapping[str, Any]) -> Config:
     """Build the configuration: every expert is a model, told apart by the adapter it asks for."""
     lora: dict[str, list[dict[str, float]]] = {BASE_MODEL: []}
     for index, expert in enumerate(experts):

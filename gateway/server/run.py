@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -63,7 +64,7 @@ def worker_app() -> Gateway:
     return create_app(config_from_environment())
 
 
-def _settings(server: Server, app: Gateway | str) -> dict[str, object]:
+def _settings(server: Server, app: Gateway | str) -> dict[str, Any]:
     return {
         "app": app,
         "host": server.host,
@@ -82,8 +83,8 @@ def _settings(server: Server, app: Gateway | str) -> dict[str, object]:
 
 
 class _OneProcess(uvicorn.Server):
-    def __init__(self, settings: dict[str, object], started: Callable[[], None]) -> None:
-        super().__init__(uvicorn.Config(**settings))  # type: ignore[arg-type]
+    def __init__(self, settings: dict[str, Any], started: Callable[[], None]) -> None:
+        super().__init__(uvicorn.Config(**settings))
         self._on_started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

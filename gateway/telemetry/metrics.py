@@ -30,9 +30,7 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"thalamus_{name}", text, labels, registry=registry)
 
-        def histogram(
-            name: str, text: str, buckets: tuple[float, ...], *labels: str
-        ) -> Histogram:
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"thalamus_{name}", text, labels, buckets=buckets, registry=registry)
 
         self.requests = counter(
@@ -45,7 +43,10 @@ class Metrics:
             "overhead_seconds", "Gateway time before the backend is asked", _STAGE_BUCKETS
         )
         self.ttft_seconds = histogram(
-            "ttft_seconds", "Time to the first token, as the client sees it", _LATENCY_BUCKETS, "model"
+            "ttft_seconds",
+            "Time to the first token, as the client sees it",
+            _LATENCY_BUCKETS,
+            "model",
         )
         self.inter_token_seconds = histogram(
             "inter_token_seconds", "Mean time per token after the first", _GAP_BUCKETS, "model"
@@ -59,9 +60,7 @@ class Metrics:
         self.fallbacks = counter(
             "fallbacks_total", "Requests answered by another model than chosen first", "model"
         )
-        self.stream_aborts = counter(
-            "stream_aborts_total", "Streams that did not end well", "side"
-        )
+        self.stream_aborts = counter("stream_aborts_total", "Streams that did not end well", "side")
         self.tokens = counter("tokens_total", "Tokens by kind", "model", "kind")
         self.cost_usd = counter("cost_usd_total", "Cost by list price", "model")
         self.predicted_quality = histogram(
@@ -73,7 +72,9 @@ class Metrics:
         self.scorer_failures = counter(
             "scorer_failures_total", "Decisions made without the router, which failed"
         )
-        self.backend_up = gauge("backend_up", "1 when the backend answers probes", "model", "backend")
+        self.backend_up = gauge(
+            "backend_up", "1 when the backend answers probes", "model", "backend"
+        )
         self.breaker_state = gauge(
             "breaker_state", "0 closed, 1 open: the backend is left alone", "model", "backend"
         )

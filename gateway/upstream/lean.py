@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -223,8 +223,7 @@ class _Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_connection's contract
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if self._is_complete or self._exchanges == 0:
@@ -269,7 +268,11 @@ class _Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._pieces.append(body)
         self._buffered += len(body)
-        if self._buffered > HIGH_WATER_BYTES and not self._is_paused and self._transport is not None:
+        if (
+            self._buffered > HIGH_WATER_BYTES
+            and not self._is_paused
+            and self._transport is not None
+        ):
             self._is_paused = True
             self._transport.pause_reading()
 

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from router_models.experts.base_model import BaseModel, load_base
-from router_models.experts.domains import Example, choose, read_domains
+from router_models.experts.domains import Example, Use, choose, read_domains
 from router_models.experts.gguf_adapter import Adapter, read_adapter, write_adapter
 from router_models.experts.library import BASE_MODEL, Expert, read_library, sha256_of, write_library
 from router_models.experts.measure import applied, reference_losses
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     train = commands.add_parser("train", help="train one LoRA adapter a domain")
     train.add_argument("--data", type=Path, required=True, help="domains parquet")
     train.add_argument("--out", type=Path, required=True, help="folder of the library")
-    train.add_argument("--steps", type=int, default=Recipe.steps)
+    train.add_argument("--steps", type=int, default=Recipe().steps)
     train.set_defaults(run=_train)
 
     measure = commands.add_parser("measure", help="measure every expert's loss on unseen prompts")
@@ -92,10 +92,11 @@ def _train(args: argparse.Namespace) -> None:
 
 def _measure(args: argparse.Namespace) -> None:
     examples = read_domains(args.data)
+    limits: dict[Use, int] = {"router": args.router_prompts, "report": args.report_prompts}
     measured = [
         example
         for domain in DOMAINS
-        for use, limit in (("router", args.router_prompts), ("report", args.report_prompts))
+        for use, limit in limits.items()
         for example in choose(examples, use, domain, limit)
     ]
     base = load_base(args.threads)
@@ -112,7 +113,9 @@ def _measure(args: argparse.Namespace) -> None:
     partial.replace(args.out)
 
 
-def _row(example: Example, model: str, loss: float, prompt: int, completion: int) -> dict[str, object]:
+def _row(
+    example: Example, model: str, loss: float, prompt: int, completion: int
+) -> dict[str, object]:
     return {
         "prompt_id": example.prompt_id,
         "source": "domains",

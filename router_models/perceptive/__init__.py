@@ -1,1 +1,1 @@
-"""The perceptive router (Tryage, arXiv 2308.11601): perceive the task, predict every model's loss."""
+"""The perceptive router (Tryage, arXiv 2308.11601): from a prompt to every model's loss."""

@@ -1,12 +1,13 @@
 """Predict how every model would answer, from one gather in one table of weights.
 
-A prompt is encoded into a few rows of ``table``; their weighted sum gives, side by side, the log-odds
-of its task, a correction of every model's outcome, and a correction of every answer's length:
+A prompt is encoded into a few rows of ``table``; their weighted sum gives, side by side, the
+log-odds of its task, a correction of every model's outcome, and one of every answer's length:
 
     outcome(m) = mean(m) + Σ_task P(task | prompt) · offset(task, m) + correction(m)
 
-The objective that uses these predictions is Tryage's (arXiv 2308.11601); knowing the task is most of
-the gain of routing (arXiv 2606.07587), which is why it has a term of its own. Never chooses a model.
+The objective that uses these predictions is Tryage's (arXiv 2308.11601); knowing the task is most
+of the gain of routing (arXiv 2608.23023), which is why it has a term of its own. It never chooses
+a model.
 """
 
 from __future__ import annotations

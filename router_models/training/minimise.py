@@ -1,6 +1,6 @@
 """Minimise a smooth function of many variables: L-BFGS.
 
-Method: Nocedal & Wright, *Numerical Optimization*, algorithms 7.4 (two loops) and 3.1 (backtracking).
+Method: Nocedal & Wright, *Numerical Optimization*: algorithms 7.4 (two loops), 3.1 (backtracking).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _SMALLEST_RATE = 1e-8
 
 
 def minimise(objective: Callable[[Flat], tuple[float, Flat]], start: Flat) -> Flat:
-    """Walk downhill from ``start``; ``objective`` returns its value and slope, shaped as its input.
+    """Walk downhill from ``start``; ``objective`` returns its value and slope.
 
-    Stops after 30 steps: what is fitted here is regularised, and gains nothing from the last digits.
+    Stops after 30 steps: what is fitted here is regularised and gains nothing from more digits.
     """
     point, (value, slope) = start, objective(start)
     steps: list[Flat] = []

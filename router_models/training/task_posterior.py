@@ -1,7 +1,7 @@
-"""Learn which task a prompt belongs to: multinomial logistic regression on prompts and pieces of them.
+"""Learn which task a prompt belongs to: multinomial logistic regression on prompts and pieces.
 
-Measured prompts of one task often share their length and an opening phrase, which a classifier would
-gladly use instead of their words. Pieces of every prompt, short and long, teach it to do without.
+Measured prompts of one task often share their length and an opening phrase, which a classifier
+would gladly use instead of their words. Pieces of every prompt teach it to do without.
 """
 
 from __future__ import annotations
@@ -58,18 +58,26 @@ class TaskFit:
     accuracy: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Prompts with the index of their task and of the fold that holds them out, (prompts,)."""
+
+    prompts: Sequence[str]
+    labels: Indices
+    folds: Indices
+    tasks: int
+
+
 def fit_task_posterior(
     encoder: Encoder,
-    prompts: Sequence[str],
-    labels: Indices,
-    folds: Indices,
+    data: Labelled,
     *,
-    tasks: int,
     penalty: float,
     seed: int,
     progress: Callable[[int], None],
 ) -> TaskFit:
-    """Fit on all prompts, and once without every fold; ``labels`` and ``folds`` are (prompts,)."""
+    """Fit on all prompts, and once without every fold; ``progress`` is told the fold."""
+    prompts, labels, folds, tasks = data.prompts, data.labels, data.folds, data.tasks
     if not tasks:
         nothing = TaskWeights(np.zeros((encoder.rows, 0), np.float32), np.zeros(0, np.float32))
         return TaskFit(nothing, np.zeros((len(prompts), 0)), 1.0, None)

@@ -14,7 +14,7 @@ from router_models.perceptive.model import Head, PerceptiveRouter, Target
 from router_models.training.dataset import RoutingData
 from router_models.training.fit_head import Evidence, FittedHead, fit_head
 from router_models.training.sparse import Floats, Indices, encode_all
-from router_models.training.task_posterior import TaskFit, fit_task_posterior
+from router_models.training.task_posterior import Labelled, TaskFit, fit_task_posterior
 from router_models.types import DataError
 
 Matrix = NDArray[np.float64]
@@ -39,7 +39,7 @@ class TrainingOptions:
     max_rows: int = 16_384
     idf: tuple[bool, ...] = (True,)
     penalties: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-    task_penalty: float = 3e-5
+    task_penalty: float = 3e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,11 @@ def train(
     target: Target = "score" if data.losses is None else "loss"
     targets = data.scores if data.losses is None else data.losses
     tasks = _tasks(data)
-    attempts = [_attempt(data, targets, tasks, use_idf, options, progress) for use_idf in options.idf]
+    attempts = [_attempt(data, targets, tasks, idf, options, progress) for idf in options.idf]
     errors = [_routing_error(targets, a.outcome.out_of_fold) for a in attempts]
     best = int(np.argmin(errors))
     chosen = attempts[best]
+    perceived = chosen.perceived.weights
     lengths = _fit_lengths(data, chosen.evidence, options)
     progress("lengths", 1, 1)
     low, high = _error_bounds(targets - chosen.outcome.out_of_fold)
@@ -103,8 +104,8 @@ def train(
         tasks=tasks,
         target=target,
         encoder=chosen.encoder,
-        table=_as_stored([chosen.perceived.weights.weights, chosen.outcome.weights, *lengths.weights]),
-        task_bias=chosen.perceived.weights.bias.astype(np.float64),
+        table=_as_stored([perceived.weights, chosen.outcome.weights, *lengths.weights]),
+        task_bias=perceived.bias.astype(np.float64),
         outcome=chosen.outcome.head,
         error_low=low,
         error_high=high,
@@ -168,10 +169,7 @@ def _attempt(
     steps = options.folds + 2
     perceived = fit_task_posterior(
         encoder,
-        data.prompts,
-        labels,
-        folds,
-        tasks=len(tasks),
+        Labelled(data.prompts, labels, folds, len(tasks)),
         penalty=options.task_penalty,
         seed=options.seed,
         progress=lambda fold: progress("tasks", fold, steps),

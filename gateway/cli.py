@@ -1,0 +1,105 @@
+"""The ``thalamus`` command. Each sub-command parses its words here and does its work elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import gateway
+from gateway import commands
+from gateway.errors import GatewayError
+from router_models.experts.weights import WeightsMissing
+from router_models.types import ArtifactError, DataError
+
+#: What a user can mend is one line on standard error; anything else is a defect and shows its trace.
+_USER_ERRORS = (GatewayError, WeightsMissing, ArtifactError, DataError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the process's exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+    except _USER_ERRORS as error:
+        print(f"thalamus: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="thalamus", description=gateway.DESCRIPTION)
+    parser.add_argument("--version", action="version", version=gateway.__version__)
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serving(subcommands)
+    _add_routing(subcommands)
+    _add_learning(subcommands)
+    return parser
+
+
+def _add_serving(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    serve = subcommands.add_parser("serve", help="run the gateway")
+    serve.add_argument("--config", type=Path, default=Path("thalamus.yaml"), help="YAML file")
+    serve.add_argument("--port", type=int, help="overrides server.port")
+    serve.add_argument("--workers", type=int, help="overrides server.workers")
+    serve.set_defaults(
+        run=lambda a: commands.serve_command(a.config, port=a.port, workers=a.workers)
+    )
+
+    demo = subcommands.add_parser("demo", help="run the gateway with its embedded models")
+    demo.add_argument("--host", default="127.0.0.1")
+    demo.add_argument("--port", type=int, default=8080)
+    demo.set_defaults(run=lambda a: commands.demo_command(a.host, a.port))
+
+    check = subcommands.add_parser("check-config", help="check a configuration file")
+    check.add_argument("config", type=Path)
+    check.set_defaults(run=lambda a: commands.check_config_command(a.config))
+
+
+def _add_routing(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    route = subcommands.add_parser("route", help="show where a prompt would go, and why")
+    route.add_argument("prompt")
+    route.add_argument("--objective", default="best", help="a profile: best, cheap, fast, …")
+    route.add_argument("--config", type=Path, help="models to choose from; embedded by default")
+    route.add_argument("--json", action="store_true", help="print what POST /v1/route answers")
+    route.set_defaults(
+        run=lambda a: commands.route_command(
+            a.prompt, objective=a.objective, config_path=a.config, as_json=a.json
+        )
+    )
+
+
+def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    train = subcommands.add_parser("train", help="train a router on logged outcomes")
+    train.add_argument("--data", type=Path, required=True, help="long-format parquet")
+    train.add_argument("--out", type=Path, required=True, help="folder of the artifact")
+    train.add_argument("--router", choices=["perceptive"], default="perceptive")
+    train.add_argument("--seed", type=int, default=0)
+    train.set_defaults(
+        run=lambda a: commands.train_command(a.data, a.out, router=a.router, seed=a.seed)
+    )
+
+    predict = subcommands.add_parser("predict", help="write a router's predictions")
+    predict.add_argument("--router", default="default", help="folder of an artifact, or default")
+    predict.add_argument("--data", type=Path, required=True)
+    predict.add_argument("--out", type=Path, required=True)
+    predict.set_defaults(run=lambda a: commands.predict_command(a.router, a.data, a.out))
+
+    evaluate = subcommands.add_parser("evaluate", help="measure a router beside its baselines")
+    evaluate.add_argument("--router", default="default", help="folder of an artifact, or default")
+    evaluate.add_argument("--data", type=Path, required=True)
+    evaluate.add_argument("--split", help="rows to use; by default all that are not train")
+    evaluate.add_argument("--json", action="store_true")
+    evaluate.add_argument("--report", type=Path, help="also write an HTML report")
+    evaluate.set_defaults(
+        run=lambda a: commands.evaluate_command(
+            a.router, a.data, as_json=a.json, report=a.report, split=a.split
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

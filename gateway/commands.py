@@ -1,0 +1,95 @@
+"""What each ``thalamus`` command does, beneath the words it is called with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from router_models.commands import evaluate_command, predict_command, train_command
+
+from gateway.config import Config, load_config
+from gateway.decision.request import CHAT
+
+__all__ = [
+    "check_config_command",
+    "demo_command",
+    "evaluate_command",
+    "predict_command",
+    "route_command",
+    "serve_command",
+    "train_command",
+]
+
+_TRY_IT = """
+Thalamus is ready. Try it:
+
+  curl http://{at}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{{"model": "auto", "messages": [{{"role": "user", "content": "What is 17 * 24?"}}]}}'
+
+  python -c "from openai import OpenAI; print(OpenAI(base_url='http://{at}/v1', api_key='-')\
+.chat.completions.create(model='auto', messages=[{{'role': 'user', 'content': 'Write a haiku'}}]))"
+
+Console: http://{at}/console/     Stop: Ctrl-C
+"""
+
+
+def serve_command(config_path: Path, *, port: int | None, workers: int | None) -> None:
+    """Run the gateway until told to stop."""
+    from gateway.server.run import serve
+
+    config = load_config(config_path, port=port, workers=workers)
+    serve(config, config_path, lambda: None)
+
+
+def demo_command(host: str, port: int) -> None:
+    """Run the embedded engine and the gateway in front of it until Ctrl-C."""
+    from gateway.embedded.demo import adapter_paths, demo_config, load_experts
+    from gateway.embedded.process import engine_running
+    from gateway.server.run import check_port, serve
+
+    experts = load_experts()
+    server = {"host": host, "port": port}
+    # Before the engine starts: whoever has to choose another port should not wait for it.
+    check_port(demo_config(experts, "http://127.0.0.1:1", server).server)
+    with engine_running(adapter_paths(experts)) as engine_address:
+        config = demo_config(experts, engine_address, server)
+        at = f"{host}:{port}"
+        serve(config, None, lambda: print(_TRY_IT.format(at=at), flush=True))
+
+
+def check_config_command(config_path: Path) -> None:
+    """Check a configuration and print it as it takes effect, secrets hidden."""
+    config = load_config(config_path)
+    print(config.model_dump_json(indent=2))
+
+
+def route_command(prompt: str, *, objective: str, config_path: Path | None, as_json: bool) -> None:
+    """Decide for one prompt without asking any model."""
+    from gateway.api.explain import decision_document
+    from gateway.parts import build_parts
+    from gateway.pipeline import Incoming
+    from gateway.tenancy.principals import ANONYMOUS
+    from gateway.terminal import print_decision
+
+    parts = build_parts(_routing_config(config_path))
+    body = msgspec.json.encode(
+        {
+            "model": "auto",
+            "messages": [{"role": "user", "content": prompt}],
+            "routing": {"objective": objective},
+        }
+    )
+    incoming = Incoming(CHAT, "route", {}, body, parts.clock.monotonic_s())
+    document = decision_document(parts.pipeline.plan(incoming, ANONYMOUS), parts.catalog)
+    if as_json:
+        print(msgspec.json.format(document).decode())
+    else:
+        print_decision(msgspec.json.decode(document))
+
+
+def _routing_config(config_path: Path | None) -> Config:
+    from gateway.embedded.demo import demo_config, load_experts
+
+    if config_path is None:
+        return demo_config(load_experts(), "http://127.0.0.1:1", {})
+    return load_config(config_path)

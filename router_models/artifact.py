@@ -1,0 +1,268 @@
+"""A trained router on disk: a folder with ``manifest.json`` and ``weights.npz``, never a pickle.
+
+The manifest names the SHA-256 of the weights, so that a router is either loaded as it was saved or
+not at all. Saving the same router twice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.encoders.lexical import LexicalEncoder
+from router_models.perceptive.model import Head, PerceptiveRouter
+from router_models.types import ArtifactError
+
+FORMAT = 1
+KIND = "perceptive"
+DEFAULT = Path(__file__).parent / "artifacts" / "default"
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.npz"
+REPORT = "report.html"
+
+_MAX_MANIFEST_BYTES = 4_000_000
+_MAX_WEIGHTS_BYTES = 512_000_000
+_MAX_BUCKETS = 2**24
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def resolve(artifact: str | Path) -> Path:
+    """Return the folder of an artifact; ``"default"`` is the one that ships with the package."""
+    return DEFAULT if str(artifact) == "default" else Path(artifact)
+
+
+def save(
+    router: PerceptiveRouter,
+    folder: Path,
+    *,
+    training: Mapping[str, object],
+    metrics: Mapping[str, object],
+    report: str | None = None,
+) -> PerceptiveRouter:
+    """Write a router and return it as it will be loaded, with the artifact's version.
+
+    ``training`` says what it was learnt from and ``metrics`` how good it is; both must be JSON.
+    ``report`` is a page to lay beside the weights. The folder appears whole or not at all; an
+    artifact that stands there is replaced. Raises ArtifactError when something else stands there.
+    """
+    folder = folder.absolute()
+    _refuse_foreign(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    suffix = secrets.token_hex(4)
+    partial = folder.with_name(f"{folder.name}.{suffix}.partial")
+    try:
+        partial.mkdir()
+        # numpy's stub takes ** for the flag that is named beside it.
+        np.savez_compressed(partial / WEIGHTS, allow_pickle=False, **_arrays(router))  # type: ignore[arg-type]
+        manifest = _manifest(router, training, metrics, _sha256(partial / WEIGHTS))
+        text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        if report is not None:
+            (partial / REPORT).write_text(report, encoding="utf-8")
+        saved = load(partial)
+        if folder.exists():
+            retired = folder.with_name(f"{folder.name}.{suffix}.old.partial")
+            folder.rename(retired)
+            partial.rename(folder)
+            shutil.rmtree(retired)
+        else:
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return saved
+
+
+def load(folder: Path) -> PerceptiveRouter:
+    """Read a router. Raises ArtifactError naming the file and why it cannot be trusted."""
+    manifest, version = _read_manifest(folder / MANIFEST)
+    arrays = _read_arrays(folder / WEIGHTS, manifest)
+    try:
+        router = _assemble(manifest, arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{folder / MANIFEST}: {type(error).__name__}: {error}") from error
+    return replace(router, version=version)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return an artifact's manifest. Raises ArtifactError as ``load`` does."""
+    return _read_manifest(folder / MANIFEST)[0]
+
+
+def installed_version() -> str:
+    """Return the version of this package, or ``unknown`` when it runs without being installed."""
+    try:
+        return package_version("thalamus")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder}: is a file; name a folder for the artifact")
+    names = {entry.name for entry in folder.iterdir()}
+    foreign = sorted(names - {MANIFEST, WEIGHTS, REPORT})
+    if foreign or (names and MANIFEST not in names):
+        raise ArtifactError(
+            f"{folder}: holds {(foreign or sorted(names))[0]!r}, so it is not only a router "
+            "artifact; name another folder"
+        )
+
+
+def _arrays(router: PerceptiveRouter) -> dict[str, NDArray[Any]]:
+    return {
+        **router.encoder.arrays(),
+        "table": router.table.astype(np.float16),
+        "task_bias": router.task_bias,
+        "outcome_mean": router.outcome.mean,
+        "outcome_offsets": router.outcome.offsets,
+        "error_low": router.error_low,
+        "error_high": router.error_high,
+        "log_tokens_mean": router.log_tokens.mean,
+        "log_tokens_offsets": router.log_tokens.offsets,
+    }
+
+
+def _manifest(
+    router: PerceptiveRouter,
+    training: Mapping[str, object],
+    metrics: Mapping[str, object],
+    weights_sha256: str,
+) -> dict[str, object]:
+    return {
+        "format": FORMAT,
+        "kind": KIND,
+        "models": list(router.models),
+        "tasks": list(router.tasks),
+        "target": router.target,
+        "encoder": {"kind": router.encoder.kind, **router.encoder.settings()},
+        "files": {WEIGHTS: weights_sha256},
+        "training": {"package_version": installed_version(), **training},
+        "metrics": dict(metrics),
+    }
+
+
+def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
+    content = _read_bytes(path, _MAX_MANIFEST_BYTES)
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: is not JSON: {error}") from error
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise ArtifactError(f"{path}: names no format version, so it is no router artifact")
+    if manifest["format"] != FORMAT:
+        raise ArtifactError(
+            f"{path}: has format {manifest['format']!r}, this version reads {FORMAT}; train again"
+        )
+    if manifest.get("kind") != KIND:
+        raise ArtifactError(f"{path}: has kind {manifest.get('kind')!r}, expected {KIND!r}")
+    return manifest, hashlib.sha256(content).hexdigest()[:12]
+
+
+def _read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    files = manifest.get("files")
+    expected = files.get(path.name) if isinstance(files, dict) else None
+    content_size = len(_read_bytes(path, _MAX_WEIGHTS_BYTES))
+    if _sha256(path) != expected:
+        raise ArtifactError(f"{path}: its SHA-256 is not the one in {MANIFEST}; copy it again")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > _MAX_WEIGHTS_BYTES:
+            raise ArtifactError(f"{path}: {content_size} bytes unpack to {unpacked}; refused")
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        raise ArtifactError(f"{path}: cannot be read: {error}") from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fu":
+            raise ArtifactError(f"{path}: array {name!r} has dtype {array.dtype}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ArtifactError(f"{path}: array {name!r} holds a value that is not finite")
+    return arrays
+
+
+def _assemble(manifest: Mapping[str, Any], arrays: Arrays) -> PerceptiveRouter:
+    models, tasks = _names(manifest, "models"), _names(manifest, "tasks")
+    if not models:
+        raise ValueError("there are no models")
+    target = manifest["target"]
+    if target not in {"loss", "score"}:
+        raise ValueError(f"unknown target {target!r}")
+    encoder = _encoder(manifest["encoder"], arrays)
+    known = len(models)
+    widths = {len(tasks) + known, len(tasks) + 2 * known}
+    table = arrays["table"]
+    if table.ndim != 2 or table.shape[0] != encoder.rows or table.shape[1] not in widths:
+        raise ValueError(f"array 'table' has shape {table.shape}")
+
+    def vector(name: str, *shape: int) -> NDArray[np.float64]:
+        array = arrays[name]
+        if array.shape != shape or array.dtype != np.float64:
+            raise ValueError(f"array {name!r} is {array.dtype}{array.shape}, not float64{shape}")
+        return array
+
+    return PerceptiveRouter(
+        version="",
+        models=models,
+        tasks=tasks,
+        target=target,
+        encoder=encoder,
+        table=table.astype(np.float32),
+        task_bias=vector("task_bias", len(tasks)),
+        outcome=Head(vector("outcome_mean", known), vector("outcome_offsets", len(tasks), known)),
+        error_low=vector("error_low", known),
+        error_high=vector("error_high", known),
+        log_tokens=Head(
+            vector("log_tokens_mean", known), vector("log_tokens_offsets", len(tasks), known)
+        ),
+    )
+
+
+def _encoder(settings: Mapping[str, Any], arrays: Arrays) -> LexicalEncoder:
+    if settings["kind"] != "lexical":
+        raise ValueError(f"unknown encoder {settings['kind']!r}")
+    buckets = int(settings["buckets"])
+    if buckets > _MAX_BUCKETS:
+        raise ValueError(f"{buckets} buckets are more than {_MAX_BUCKETS}")
+    known, idf = arrays["known"], arrays["idf"]
+    if known.dtype != np.uint32 or idf.dtype != np.float32:
+        raise ValueError(f"arrays 'known' and 'idf' are {known.dtype} and {idf.dtype}")
+    return LexicalEncoder(buckets, known, idf, float(settings["unknown_idf"]))
+
+
+def _names(manifest: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    names = manifest[key]
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not is_list or len(set(names)) != len(names):
+        raise ValueError(f"{key!r} must be a list of different names")
+    return tuple(names)
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    try:
+        if path.stat().st_size > limit:
+            raise ArtifactError(f"{path}: is larger than {limit} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror or error}") from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""How good a router is on prompts it has not seen, beside baselines that cost nothing."""

@@ -1,0 +1,175 @@
+"""Evaluate a router on measured outcomes, side by side with every baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.evaluation import baselines, metrics
+from router_models.evaluation.bootstrap import Interval, Resamples, interval_of
+from router_models.evaluation.calibration import calibration_rows
+from router_models.evaluation.frontier import trace_frontier
+from router_models.evaluation.pair import pair_row
+from router_models.evaluation.predictions import Predictions, predict_all
+from router_models.evaluation.report import (
+    BEST_SINGLE,
+    PROMPT_ORACLE,
+    ROUTER,
+    TASK_ORACLE,
+    EvaluationReport,
+    PolicyRow,
+    TaskRow,
+)
+from router_models.prices import Prices
+from router_models.training.dataset import TRAIN, RoutingData
+from router_models.types import DataError, Router
+
+Matrix = NDArray[np.float64]
+
+
+def evaluate(
+    router: Router,
+    data: RoutingData,
+    *,
+    split: str | None = None,
+    prices: Prices | None = None,
+    seed: int = 0,
+) -> EvaluationReport:
+    """Evaluate on one split, by default on all but ``train``.
+
+    The best single model is chosen on the training prompts where the file has any, else on the
+    evaluated ones, which favours it. Raises DataError when there are no such prompts, or fewer
+    than two of the router's models among the data's.
+    """
+    shared = [m for m in data.models if m in router.models]
+    if len(shared) < 2:
+        raise DataError(
+            f"column 'model': the router knows {', '.join(router.models)}; the file holds "
+            f"{len(shared)} of them and two are needed"
+        )
+    known = _restrict(data, shared)
+    held_out = known.evaluation(split)
+    has_training = TRAIN in known.splits and split != TRAIN
+    means = baselines.mean_measured(_losses(known.training() if has_training else held_out))
+    quality = predict_all(router, held_out.prompts)
+    predicted = quality.of_models([router.models.index(m) for m in shared])
+    losses = _losses(held_out)
+    picks = {
+        ROUTER: baselines.pick_highest(predicted.quality, losses),
+        "random": baselines.random_pick(losses),
+        "round-robin": baselines.round_robin(losses),
+        BEST_SINGLE: baselines.best_single(losses, means),
+        TASK_ORACLE: baselines.task_oracle(losses, held_out.tasks),
+        PROMPT_ORACLE: baselines.prompt_oracle(losses),
+    }
+    case = _Case(held_out, losses, picks, Resamples.draw(len(held_out.prompts), seed))
+    return EvaluationReport(
+        router_version=router.version,
+        data_sha256=data.sha256,
+        prompts=len(held_out.prompts),
+        models=tuple(shared),
+        ignored_models=tuple(m for m in data.models if m not in router.models),
+        loss_unit="1 - score" if data.losses is None else "nats per token",
+        best_single=shared[int(means.argmin())],
+        best_single_from=TRAIN if has_training else "evaluated prompts",
+        policies=_policy_rows(case),
+        tasks=_task_rows(case),
+        calibration=calibration_rows(held_out, predicted, case.resamples),
+        pair=pair_row(held_out, predicted, seed) if len(shared) == 2 else None,
+        frontier=trace_frontier(held_out, losses, predicted, prices) if prices else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """The evaluated prompts, their losses, and every policy's picks, (prompts, models) each."""
+
+    data: RoutingData
+    losses: Matrix
+    picks: dict[str, Matrix]
+    resamples: Resamples
+
+
+def _restrict(data: RoutingData, models: list[str]) -> RoutingData:
+    """Keep some models, and the prompts that at least one of them was measured on."""
+    columns = [data.models.index(m) for m in models]
+    kept = replace(
+        data,
+        models=tuple(models),
+        scores=data.scores[:, columns],
+        losses=None if data.losses is None else data.losses[:, columns],
+        completion_tokens=data.completion_tokens[:, columns],
+    )
+    return kept.take(np.flatnonzero(~np.isnan(kept.scores).all(axis=1)))
+
+
+def _losses(data: RoutingData) -> Matrix:
+    return 1.0 - data.scores if data.losses is None else data.losses
+
+
+def _policy_rows(case: _Case) -> tuple[PolicyRow, ...]:
+    data, losses, picks, resamples = case.data, case.losses, case.picks, case.resamples
+    strict, tied = metrics.hits_strict(losses), metrics.hits_any_tied(losses)
+    argmax = metrics.hits_argmax_score(data.scores)
+    mean_loss = {p: resamples.means(metrics.expected(losses, picks[p])) for p in picks}
+    single, oracle = mean_loss[BEST_SINGLE], mean_loss[PROMPT_ORACLE]
+    rows = []
+    for policy, pick in picks.items():
+        saved = single - mean_loss[policy]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            closed = np.where(single > oracle, saved / (single - oracle), np.nan)
+
+        def over(values: Matrix, pick: Matrix = pick) -> Interval:
+            return interval_of(resamples.means(metrics.expected(values, pick)))
+
+        rows.append(
+            PolicyRow(
+                policy=policy,
+                mean_score=over(data.scores),
+                mean_loss=interval_of(mean_loss[policy]),
+                optimal_strict=over(strict),
+                optimal_any_tied=over(tied),
+                optimal_argmax_score=over(argmax),
+                gap_closed=interval_of(closed),
+                regret=interval_of(resamples.means(metrics.regret(losses, pick))),
+                below_best_single=interval_of(saved),
+            )
+        )
+    return tuple(rows)
+
+
+def _task_rows(case: _Case) -> tuple[TaskRow, ...]:
+    data, losses, picks, resamples = case.data, case.losses, case.picks, case.resamples
+    labels = np.array(data.tasks)
+    strict = metrics.hits_strict(losses)
+    router = picks[ROUTER]
+    optimal = metrics.expected(strict, router)
+    rows = []
+    for task in sorted(set(data.tasks)):
+        members = labels == task
+        specialist = int(baselines.mean_measured(losses[members]).argmin())
+        is_best = members & (strict[:, specialist] == 1)
+
+        def over(values: NDArray[np.float64], where: NDArray[np.bool_] = members) -> Interval:
+            return interval_of(resamples.means(np.where(where, values, np.nan)))
+
+        rows.append(
+            TaskRow(
+                task=task,
+                prompts=int(members.sum()),
+                specialist=data.models[specialist],
+                picks_optimal=over(optimal),
+                picks_specialist=over(router[:, specialist], is_best),
+                mean_loss=over(metrics.expected(losses, router)),
+                best_single_loss=_mean_loss(losses, picks[BEST_SINGLE], members),
+                specialist_loss=_mean_loss(losses, picks[TASK_ORACLE], members),
+                traffic=dict(zip(data.models, router[members].mean(axis=0).tolist(), strict=True)),
+            )
+        )
+    return tuple(rows)
+
+
+def _mean_loss(losses: Matrix, picks: Matrix, members: NDArray[np.bool_]) -> float:
+    return float(metrics.expected(losses, picks)[members].mean())

@@ -1,0 +1,149 @@
+"""What an evaluation says, as values that can be printed, plotted or written as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from router_models.evaluation.bootstrap import Interval
+
+ROUTER, BEST_SINGLE, PROMPT_ORACLE = "router", "best single", "prompt oracle"
+TASK_ORACLE = "task oracle"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """How one way of choosing does. ``below_best_single`` is loss saved, on the same prompts."""
+
+    policy: str
+    mean_score: Interval
+    mean_loss: Interval
+    optimal_strict: Interval
+    optimal_any_tied: Interval
+    optimal_argmax_score: Interval
+    gap_closed: Interval
+    regret: Interval
+    below_best_single: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """One task. ``specialist`` is the model that is best on average on the task's prompts.
+
+    ``picks_specialist`` is the share of those prompts where it truly is best on which the router
+    picks it; ``traffic`` the router's share of prompts per model.
+    """
+
+    task: str
+    prompts: int
+    specialist: str
+    picks_optimal: Interval
+    picks_specialist: Interval
+    mean_loss: Interval
+    best_single_loss: float
+    specialist_loss: float
+    traffic: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """How far predicted quality can be believed for one model.
+
+    ``coverage`` is the share of true scores inside the predicted interval; ``bins`` holds (mean
+    prediction, mean truth, prompts) of every bin that is not empty.
+    """
+
+    model: str
+    prompts: int
+    ece: Interval
+    brier: Interval
+    coverage: Interval
+    bins: tuple[tuple[float, float, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PairRow:
+    """RouteLLM's metrics, where there are two models.
+
+    CPT is given by its first crossing and, for comparison, as the published code computes it.
+    """
+
+    weak: str
+    strong: str
+    apgr: Interval
+    cpt50: Interval
+    cpt80: Interval
+    cpt50_compat: float
+    cpt80_compat: float
+
+
+@dataclass(frozen=True, slots=True)
+class CostPoint:
+    """Mean outcome of one way of choosing at a mean cost; ``name`` is the model, or the weight."""
+
+    name: str
+    usd_per_1k: float
+    mean_score: float
+    mean_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """Quality against cost as the weight of cost rises, beside every single model.
+
+    AUDC and QNC are UniRoute's, AIQ is RouterBench's in both normalisations, the arena score and
+    ``cheapest_correct`` are RouterArena's, both of the router without any weight on cost.
+    """
+
+    router: tuple[CostPoint, ...]
+    singles: tuple[CostPoint, ...]
+    audc: float
+    qnc_percent: float
+    aiq_paper: float
+    aiq_code: float
+    arena_score: float
+    cheapest_correct: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """All metrics of one router on one set of prompts; intervals are 95 %, bootstrapped.
+
+    ``loss_unit`` says what a loss is. ``ignored_models`` are in the data but not in the router.
+    ``best_single_from`` says which prompts chose the best single model.
+    """
+
+    router_version: str
+    data_sha256: str
+    prompts: int
+    models: tuple[str, ...]
+    ignored_models: tuple[str, ...]
+    loss_unit: str
+    best_single: str
+    best_single_from: str
+    policies: tuple[PolicyRow, ...]
+    tasks: tuple[TaskRow, ...]
+    calibration: tuple[ModelRow, ...]
+    pair: PairRow | None
+    frontier: Frontier | None
+
+    def policy(self, name: str) -> PolicyRow:
+        """Return the row of a policy by its name."""
+        return next(row for row in self.policies if row.policy == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; what is not defined is None."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
