@@ -59,14 +59,13 @@ def save(
     artifact that stands there is replaced. Raises ArtifactError when something else stands there.
     """
     folder = folder.absolute()
-    _refuse_foreign(folder)
+    check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     suffix = secrets.token_hex(4)
     partial = folder.with_name(f"{folder.name}.{suffix}.partial")
     try:
         partial.mkdir()
-        # numpy's stub takes ** for the flag that is named beside it.
-        np.savez_compressed(partial / WEIGHTS, allow_pickle=False, **_arrays(router))  # type: ignore[arg-type]
+        np.savez_compressed(partial / WEIGHTS, allow_pickle=False, **_arrays(router))
         manifest = _manifest(router, training, metrics, _sha256(partial / WEIGHTS))
         text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
         (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -109,7 +108,8 @@ def installed_version() -> str:
         return "unknown"
 
 
-def _refuse_foreign(folder: Path) -> None:
+def check_replaceable(folder: Path) -> None:
+    """Raise ArtifactError when anything but an artifact, or nothing, stands at ``folder``."""
     if not folder.exists():
         return
     if not folder.is_dir():

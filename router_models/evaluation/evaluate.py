@@ -12,7 +12,7 @@ from router_models.evaluation.bootstrap import Interval, Resamples, interval_of
 from router_models.evaluation.calibration import calibration_rows
 from router_models.evaluation.frontier import trace_frontier
 from router_models.evaluation.pair import pair_row
-from router_models.evaluation.predictions import Predictions, predict_all
+from router_models.evaluation.predictions import predict_all
 from router_models.evaluation.report import (
     BEST_SINGLE,
     PROMPT_ORACLE,

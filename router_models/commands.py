@@ -1,0 +1,167 @@
+"""What ``thalamus train``, ``predict`` and ``evaluate`` do. Arguments are parsed elsewhere.
+
+DataError and ArtifactError pass through; no command leaves a half-written file.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from router_models.artifact import check_replaceable, load, resolve, save
+from router_models.evaluation.evaluate import evaluate
+from router_models.evaluation.html import render_page
+from router_models.evaluation.predictions import predict_table
+from router_models.evaluation.report import BEST_SINGLE, ROUTER, EvaluationReport
+from router_models.evaluation.tables import pair_table, policy_table, task_table
+from router_models.perceptive.model import PerceptiveRouter
+from router_models.prices import Prices
+from router_models.training.dataset import TRAIN, RoutingData, read_prompts, read_routing_data
+from router_models.training.train import COVERAGE, TrainingOptions, TrainingReport, train
+from router_models.types import ArtifactError, DataError
+
+ROUTERS = ("perceptive",)
+
+
+def train_command(
+    data: Path,
+    out: Path,
+    *,
+    router: str = "perceptive",
+    seed: int = 0,
+    report: Path | None = None,
+    console: Console | None = None,
+) -> PerceptiveRouter:
+    """Train on the split ``train`` and save an artifact; evaluate on the other splits, if any.
+
+    The report lies in the artifact's folder as ``report.html``, or at ``report``. Returns the
+    router as it was saved. Raises DataError for data that cannot be used, and ArtifactError when
+    ``out`` holds anything but an artifact.
+    """
+    console = console or Console()
+    if router not in ROUTERS:
+        raise DataError(f"unknown router {router!r}; there is {', '.join(ROUTERS)}")
+    check_replaceable(out)
+    table = read_routing_data(data)
+    began = time.perf_counter()
+    trained, fitted = _train_with_progress(table, seed, console)
+    seconds = time.perf_counter() - began
+    has_held_out = any(split != TRAIN for split in table.splits)
+    evaluation = evaluate(trained, table, seed=seed) if has_held_out else None
+    training = {
+        **fitted.to_json(),
+        "data_sha256": table.sha256,
+        "seed": seed,
+        "interval_coverage": COVERAGE,
+    }
+    page = render_page(evaluation, training)
+    saved = save(
+        trained,
+        out,
+        training=training,
+        metrics=_headline(evaluation),
+        report=page if report is None else None,
+    )
+    if report is not None:
+        _replace_file(report, page.encode())
+    if fitted.withheld:
+        console.print(f"{fitted.withheld} training prompts withheld: they are evaluated on as well")
+    if evaluation is None:
+        console.print("The data have no split to evaluate on; the errors are cross-validated.")
+    else:
+        _print_tables(evaluation, console)
+    console.print(
+        f"Cross-validated squared error {fitted.squared_error:.4f}, of the models' means alone "
+        f"{fitted.squared_error_mean:.4f}. Trained on {fitted.prompts} prompts in {seconds:.1f} s."
+    )
+    console.print(f"Router {saved.version} is in {out}.")
+    return saved
+
+
+def predict_command(
+    router: str | Path, data: Path, out: Path, *, prices: Prices | None = None
+) -> int:
+    """Write the predictions for every prompt of ``data`` as parquet; return the rows written."""
+    table = predict_table(load(resolve(router)), read_prompts(data), prices)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    _replace_file(out, sink.getvalue().to_pybytes())
+    return int(table.num_rows)
+
+
+def evaluate_command(
+    router: str | Path,
+    data: Path,
+    *,
+    as_json: bool = False,
+    report: Path | None = None,
+    split: str | None = None,
+    prices: Prices | None = None,
+    console: Console | None = None,
+) -> EvaluationReport:
+    """Evaluate an artifact, print tables or JSON on standard output, and write a page if asked."""
+    evaluation = evaluate(
+        load(resolve(router)), read_routing_data(data), split=split, prices=prices
+    )
+    if report is not None:
+        _replace_file(report, render_page(evaluation).encode())
+    if as_json:
+        sys.stdout.write(json.dumps(evaluation.to_json(), indent=1, allow_nan=False) + "\n")
+    else:
+        _print_tables(evaluation, console or Console())
+    return evaluation
+
+
+def _train_with_progress(
+    table: RoutingData, seed: int, console: Console
+) -> tuple[PerceptiveRouter, TrainingReport]:
+    columns = (TextColumn("{task.description:>10}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        step = bar.add_task("reading", total=None)
+
+        def progress(stage: str, done: int, total: int) -> None:
+            bar.update(step, description=stage, completed=done, total=total)
+
+        return train(table.training(), TrainingOptions(seed=seed), progress)
+
+
+def _headline(evaluation: EvaluationReport | None) -> dict[str, object]:
+    if evaluation is None:
+        return {}
+    plain = evaluation.to_json()
+    policies = {row["policy"]: row for row in plain["policies"]}
+    return {
+        "prompts": evaluation.prompts,
+        "loss_unit": evaluation.loss_unit,
+        ROUTER: policies[ROUTER],
+        BEST_SINGLE: policies[BEST_SINGLE],
+    }
+
+
+def _print_tables(evaluation: EvaluationReport, console: Console) -> None:
+    pair = pair_table(evaluation)
+    for table in (policy_table(evaluation), task_table(evaluation), *([pair] if pair else [])):
+        console.print(table)
+    if evaluation.ignored_models:
+        console.print(f"The router does not know {', '.join(evaluation.ignored_models)}: ignored.")
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises DataError when it cannot be written."""
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
