@@ -26,7 +26,7 @@ from router_models.perceptive.model import PerceptiveRouter
 from router_models.prices import Prices
 from router_models.training.dataset import TRAIN, RoutingData, read_prompts, read_routing_data
 from router_models.training.train import COVERAGE, TrainingOptions, TrainingReport, train
-from router_models.types import ArtifactError, DataError
+from router_models.types import DataError
 
 ROUTERS = ("perceptive",)
 

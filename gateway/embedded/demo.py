@@ -35,18 +35,25 @@ def adapter_paths(experts: list[Expert]) -> list[Path]:
 
 def demo_config(experts: list[Expert], engine_address: str, server: Mapping[str, Any]) -> Config:
     """Build the configuration: every expert is a model, told apart by the adapter it asks for."""
-    lora: dict[str, list[dict[str, float]]] = {BASE_MODEL: []}
-    for index, expert in enumerate(experts):
-        lora[expert.model] = [{"id": index, "scale": 1.0}]
+    names = [BASE_MODEL, *(expert.model for expert in experts)]
     models = {
         name: {
-            "backends": [{"url": f"{engine_address}/v1", "extra_body": {"lora": adapters}}],
+            "backends": [
+                {"url": f"{engine_address}/v1", "extra_body": {"lora": _scales(name, experts)}}
+            ],
             "price_usd_per_mtok": {"input": 0, "output": 0},
             "context_tokens": CONTEXT_TOKENS,
             "parameters_b": 0.135,
             "released": "2024-10-31",
             "security_level": 3,
         }
-        for name, adapters in lora.items()
+        for name in names
     }
     return parse_config({"server": dict(server), "models": models}, "the embedded library")
+
+
+def _scales(model: str, experts: list[Expert]) -> list[dict[str, float]]:
+    """A scale for every adapter: the engine goes on with the last request's where a list is empty."""
+    return [
+        {"id": index, "scale": float(expert.model == model)} for index, expert in enumerate(experts)
+    ]

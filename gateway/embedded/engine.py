@@ -29,6 +29,9 @@ def start_server(weights: Path, adapters: list[Path]) -> xllamacpp.Server:
     params.use_jinja = True
     params.ui = False
     params.warmup = False
+    # Its cache of past prompts forgets which adapter computed them: with it, one expert would go on
+    # from another's state. The cache within a slot does compare adapters and stays.
+    params.cache_ram_mib = 0
     params.verbosity = 1
     return xllamacpp.Server(params)
 

@@ -21,7 +21,7 @@ from router_models.prompt_text import clip
 #: Tokens of UTF-8: words of scripts that separate them, short runs of digits, single characters of
 #: scripts that do not, line breaks, and every symbol by itself, for they carry code and maths.
 _TOKEN = re.compile(
-    rb"(?:[a-z_]|[\xc3-\xdf][\x80-\xbf])+|[0-9]{1,3}|[\xe0-\xf4][\x80-\xbf]{2,3}|\n|[^\sa-z0-9_]"
+    rb"(?:[a-z]|[\xc3-\xdf][\x80-\xbf])+|[0-9]{1,3}|[\xe0-\xf4][\x80-\xbf]{2,3}|\n|[^\sa-z0-9]"
 )
 _UNKNOWN = np.int32(-1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import isnan
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from router_models.evaluation.bootstrap import Interval
@@ -17,41 +18,44 @@ def policy_table(report: EvaluationReport) -> Table:
     """Tabulate the router beside every baseline."""
     table = Table(
         title=f"{report.prompts} prompts, loss in {report.loss_unit}",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
         caption=f"95 % bootstrap intervals; best single: {report.best_single}, "
         f"chosen on {report.best_single_from}",
     )
-    table.add_column("policy")
-    for name in ("mean score", "mean loss", "below best single", "optimal", "gap closed", "regret"):
+    table.add_column("policy", no_wrap=True)
+    for name in ("score", "loss", "below best single", "optimal", "gap closed"):
         table.add_column(name, justify="right")
     for row in report.policies:
         table.add_row(
             row.policy,
-            number(row.mean_score),
-            number(row.mean_loss),
+            f"{row.mean_score.value:.4f}",
+            f"{row.mean_loss.value:.4f}",
             number(row.below_best_single),
             percent(row.optimal_strict),
-            percent(row.gap_closed),
-            number(row.regret),
+            short_percent(row.gap_closed),
         )
     return table
 
 
 def task_table(report: EvaluationReport) -> Table:
     """Tabulate what the router does on every task."""
-    table = Table(title="By task", caption="specialist: the best model on average on that task")
-    for name in ("task", "specialist"):
-        table.add_column(name)
-    for name in ("prompts", "picks the best model", "picks specialist where best", "mean loss"):
+    table = Table(
+        title="By task",
+        box=SIMPLE_HEAD,
+        caption="picks best: of all prompts; specialist: where it is the best",
+    )
+    table.add_column("task", no_wrap=True)
+    for name in ("prompts", "picks best", "picks specialist", "loss"):
         table.add_column(name, justify="right")
     table.add_column("traffic")
     for row in report.tasks:
         table.add_row(
             row.task,
-            row.specialist,
             str(row.prompts),
-            percent(row.picks_optimal),
-            percent(row.picks_specialist),
-            number(row.mean_loss),
+            short_percent(row.picks_optimal),
+            short_percent(row.picks_specialist),
+            f"{row.mean_loss.value:.4f}",
             traffic_of(row.traffic),
         )
     return table
@@ -80,7 +84,12 @@ def percent(interval: Interval) -> str:
     """Write a share with its interval in percent, or a dash where it is not defined."""
     if isnan(interval.value):
         return "–"
-    return f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+    return f"{interval.value:.1%} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def short_percent(interval: Interval) -> str:
+    """Write a share in percent without its interval, or a dash where it is not defined."""
+    return "–" if isnan(interval.value) else f"{interval.value:.1%}"
 
 
 def traffic_of(shares: dict[str, float]) -> str:

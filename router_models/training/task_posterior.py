@@ -21,8 +21,8 @@ from router_models.training.sparse import Floats, Indices, SparseRows, encode_al
 Matrix = NDArray[np.float64]
 
 #: Pieces cut from every prompt, and the number of texts beyond which there are fewer.
-_PIECES = 4
-_MAX_TEXTS = 8_000
+_PIECES = 7
+_MAX_TEXTS = 10_000
 _PIECE_WORDS = (3, 30)
 _WORD = re.compile(r"\S+")
 #: Temperatures that out-of-fold log-odds are tried at; the best one is folded into the weights.

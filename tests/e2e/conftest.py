@@ -1,0 +1,82 @@
+"""The real thing: ``thalamus demo`` as a user starts it, with real models behind it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+THALAMUS = Path(sys.executable).with_name("thalamus")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Demo:
+    process: subprocess.Popen[str]
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wait_until_ready(self, limit_s: float = 30) -> None:
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                pytest.fail(f"the demo ended: {self.process.communicate()}")
+            try:
+                if httpx2.get(f"{self.url}/health/ready", trust_env=False).status_code == 200:
+                    return
+            except httpx2.TransportError:
+                time.sleep(0.05)
+        pytest.fail("the demo was not ready in time")
+
+
+def start_demo(port: int) -> Demo:
+    process = subprocess.Popen(
+        [THALAMUS, "demo", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A home with nothing in it: no cache, no credentials, no settings may be needed.
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+    )
+    return Demo(process, port)
+
+
+def stop_demo(demo: Demo) -> None:
+    if demo.process.poll() is None:
+        demo.process.send_signal(signal.SIGINT)
+    demo.process.communicate(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[Demo]:
+    """One running demo for all tests that only ask it things."""
+    running = start_demo(free_port())
+    try:
+        running.wait_until_ready()
+        yield running
+    finally:
+        stop_demo(running)
+
+
+@pytest.fixture(scope="session")
+def api(demo: Demo) -> Iterator[httpx2.Client]:
+    """A plain HTTP client of the running demo."""
+    with httpx2.Client(base_url=f"{demo.url}/v1", timeout=60, trust_env=False) as client:
+        yield client
