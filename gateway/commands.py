@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from router_models.commands import evaluate_command, predict_command, train_command
 
 from gateway.config import Config, load_config
 from gateway.decision.request import CHAT
+from router_models.commands import evaluate_command, predict_command, train_command
 
 __all__ = [
     "check_config_command",

@@ -56,15 +56,15 @@ def save(
 
     ``training`` says what it was learnt from and ``metrics`` how good it is; both must be JSON.
     ``report`` is a page to lay beside the weights. The folder appears whole or not at all; an
-    artifact that stands there is replaced. Raises ArtifactError when something else stands there.
+    artifact that stands there is replaced. Raises ArtifactError when something else stands there,
+    or when it cannot be written.
     """
     folder = folder.absolute()
     check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     suffix = secrets.token_hex(4)
     partial = folder.with_name(f"{folder.name}.{suffix}.partial")
     try:
-        partial.mkdir()
+        partial.mkdir(parents=True)
         np.savez_compressed(partial / WEIGHTS, allow_pickle=False, **_arrays(router))
         manifest = _manifest(router, training, metrics, _sha256(partial / WEIGHTS))
         text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
@@ -79,6 +79,8 @@ def save(
             shutil.rmtree(retired)
         else:
             partial.rename(folder)
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return saved

@@ -27,7 +27,7 @@ class Estimates:
 
 
 class Router(Protocol):
-    """A learned predictor of how every model would answer a prompt. Thread-safe, never blocks on I/O."""
+    """A learned predictor of how every model would answer a prompt; thread-safe, free of I/O."""
 
     @property
     def models(self) -> tuple[str, ...]: ...
@@ -45,4 +45,4 @@ class ArtifactError(ValueError):
 
 
 class DataError(ValueError):
-    """Training or evaluation data cannot be used; the message names the column or row and the remedy."""
+    """Data cannot be used; the message names the column or row and the remedy."""

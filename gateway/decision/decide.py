@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import gateway
 from gateway.clock import Clock
-from gateway.config import Config
+from gateway.config import Config, Model
 from gateway.decision.catalog import Catalog, CatalogModel
 from gateway.decision.features import PromptFeatures
 from gateway.decision.flags import ModelRequest, ParsedFlags
@@ -23,6 +23,9 @@ from router_models.types import Estimates
 UNKNOWN_QUALITY = 0.5
 #: Output tokens assumed where no router predicts them and the caller sets no limit.
 UNKNOWN_OUTPUT_TOKENS = 256.0
+
+#: What a decision reads of a model's configuration; its backends are read live.
+_DECIDING_FIELDS = set(Model.model_fields) - {"backends"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class RoutedDecision:
 
 def policy_version(config: Config, router_version: str) -> str:
     """Name everything a decision depends on, apart from the prompt and the live signals."""
-    material = f"{gateway.__version__}\n{router_version}\n{config.model_dump_json()}"
+    models = config.model_dump_json(include={"models": {"__all__": _DECIDING_FIELDS}})
+    material = f"{gateway.__version__}\n{router_version}\n{models}"
     return hashlib.sha256(material.encode()).hexdigest()[:16]
 
 
@@ -94,7 +98,7 @@ class Decider:
             profile="pinned" if request.pinned is not None else parsed.flags.objective,
             plan=plan,
             chosen=chosen,
-            warnings=(*parsed.warnings, *_doubts(estimates, models)),
+            warnings=(*parsed.warnings, *_doubts(parsed, estimates, models)),
             effective_routing=parsed.effective,
         )
 
@@ -163,8 +167,16 @@ def _latency(backend: BackendHandle, tokens: float) -> tuple[float | None, float
     return ttft_ms, ttft_ms + tokens * token_ms
 
 
-def _doubts(estimates: Estimates | None, models: list[CatalogModel]) -> list[str]:
+def _doubts(
+    parsed: ParsedFlags, estimates: Estimates | None, models: list[CatalogModel]
+) -> list[str]:
+    """What a caller should know of how sure this decision is."""
     if estimates is None:
         return ["no quality prediction: the router gave none"]
+    doubts = []
+    if parsed.flags.router != "perceptive":
+        doubts.append(f"the {parsed.flags.router} router is not loaded; the perceptive one decided")
     unseen = [m.name for m in models if m.name not in estimates.models]
-    return [f"no quality prediction for: {', '.join(unseen)}"] if unseen else []
+    if unseen:
+        doubts.append(f"no quality prediction for: {', '.join(unseen)}")
+    return doubts

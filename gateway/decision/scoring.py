@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.telemetry.metrics import Metrics
@@ -51,7 +53,10 @@ class Scorer:
         if self._router is None:
             return None
         try:
-            return self._router.score(ask)
+            estimates = self._router.score(ask)
+            if not np.isfinite([estimates.quality, estimates.output_tokens]).all():
+                raise ArithmeticError("a prediction is not finite")
+            return estimates
         except Exception:
             # The one boundary where any failure of learned code turns into a degraded decision.
             _log.exception("the router failed on a prompt of %d characters", len(ask))

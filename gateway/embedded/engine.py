@@ -14,7 +14,7 @@ from pathlib import Path
 
 import xllamacpp
 
-from gateway.embedded.engine_limits import CONTEXT_TOKENS, SLOTS
+from gateway.embedded.engine_limits import CONTEXT_TOKENS, MAX_THREADS, SLOTS
 from router_models.experts.weights import find_weights
 
 
@@ -32,6 +32,10 @@ def start_server(weights: Path, adapters: list[Path]) -> xllamacpp.Server:
     # Its cache of past prompts forgets which adapter computed them: with it, one expert would go on
     # from another's state. The cache within a slot does compare adapters and stays.
     params.cache_ram_mib = 0
+    # llama.cpp's threads wait for each other spinning: one core stays free for everything else, or
+    # a busy machine makes them a hundred times slower.
+    for pool in (params.cpuparams, params.cpuparams_batch):
+        pool.n_threads = max(1, min(MAX_THREADS, (os.cpu_count() or 1) - 1))
     params.verbosity = 1
     return xllamacpp.Server(params)
 

@@ -4,3 +4,5 @@
 SLOTS = 4
 #: Tokens of prompt and answer together, for each of them.
 CONTEXT_TOKENS = 4096
+#: More threads than this gain nothing on a model of this size.
+MAX_THREADS = 4

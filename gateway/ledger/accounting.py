@@ -145,6 +145,9 @@ class Ledger:
         metrics.requests.labels(row.model, row.profile, row.outcome).inc()
         if row.model != row.chosen_model:
             metrics.fallbacks.labels(row.model).inc()
+        if row.ttft_ms is not None and row.outcome != "ok":
+            side = "client" if row.outcome == "cancelled" else "backend"
+            metrics.stream_aborts.labels(side).inc()
         metrics.predicted_quality.labels(row.model).observe(row.predicted_quality)
         metrics.e2e_seconds.labels(row.model).observe(row.duration_ms / 1e3)
         if row.ttft_ms is not None:

@@ -16,75 +16,90 @@ _GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 _QUALITY_BUCKETS = tuple(i / 20 for i in range(1, 21))
 
 
+class _Registry:
+    """Declares metrics under the common prefix."""
+
+    def __init__(self) -> None:
+        self.collector = CollectorRegistry()
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"thalamus_{name}", text, labels, registry=self.collector)
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"thalamus_{name}", text, labels, registry=self.collector)
+
+    def histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(f"thalamus_{name}", text, labels, buckets=buckets, registry=self.collector)
+
+
 class Metrics:
     """One registry and the metrics in it; a process has one, a test may have many."""
 
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
-        registry = self._registry = CollectorRegistry()
+        self._registry = _Registry()
+        self._declare_decisions(self._registry)
+        self._declare_traffic(self._registry)
+        self._declare_backends(self._registry)
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"thalamus_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"thalamus_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"thalamus_{name}", text, labels, buckets=buckets, registry=registry)
-
-        self.requests = counter(
-            "requests_total", "Requests answered", "model", "profile", "outcome"
-        )
-        self.decision_seconds = histogram(
+    def _declare_decisions(self, new: _Registry) -> None:
+        self.policy_info = new.gauge("policy_info", "1 for the policy in force", "version")
+        self.decision_seconds = new.histogram(
             "decision_seconds", "Time of each step of a decision", _STAGE_BUCKETS, "stage"
         )
-        self.overhead_seconds = histogram(
-            "overhead_seconds", "Gateway time before the backend is asked", _STAGE_BUCKETS
-        )
-        self.ttft_seconds = histogram(
-            "ttft_seconds",
-            "Time to the first token, as the client sees it",
-            _LATENCY_BUCKETS,
-            "model",
-        )
-        self.inter_token_seconds = histogram(
-            "inter_token_seconds", "Mean time per token after the first", _GAP_BUCKETS, "model"
-        )
-        self.e2e_seconds = histogram(
-            "e2e_seconds", "Whole request, as the client sees it", _LATENCY_BUCKETS, "model"
-        )
-        self.upstream_attempts = counter(
-            "upstream_attempts_total", "Tries at a backend", "backend", "outcome"
-        )
-        self.fallbacks = counter(
-            "fallbacks_total", "Requests answered by another model than chosen first", "model"
-        )
-        self.stream_aborts = counter("stream_aborts_total", "Streams that did not end well", "side")
-        self.tokens = counter("tokens_total", "Tokens by kind", "model", "kind")
-        self.cost_usd = counter("cost_usd_total", "Cost by list price", "model")
-        self.predicted_quality = histogram(
-            "predicted_quality", "Predicted quality of the chosen model", _QUALITY_BUCKETS, "model"
-        )
-        self.infeasible = counter(
-            "infeasible_total", "Requests that no model could honour", "constraint"
-        )
-        self.scorer_failures = counter(
-            "scorer_failures_total", "Decisions made without the router, which failed"
-        )
-        self.backend_up = gauge(
-            "backend_up", "1 when the backend answers probes", "model", "backend"
-        )
-        self.breaker_state = gauge(
-            "breaker_state", "0 closed, 1 open: the backend is left alone", "model", "backend"
-        )
-        self.inflight = gauge("inflight", "Requests being handled")
-        self.policy_info = gauge("policy_info", "1 for the policy in force", "version")
-
         self._stages = {
             name: self.decision_seconds.labels(name)
             for name in ("parse", "featurise", "score", "choose")
         }
+        self.overhead_seconds = new.histogram(
+            "overhead_seconds", "Gateway time before the backend is asked", _STAGE_BUCKETS
+        )
+        self.predicted_quality = new.histogram(
+            "predicted_quality", "Predicted quality of the chosen model", _QUALITY_BUCKETS, "model"
+        )
+        self.infeasible = new.counter(
+            "infeasible_total", "Requests that no model could honour", "constraint"
+        )
+        self.scorer_failures = new.counter(
+            "scorer_failures_total", "Decisions made without the router, which failed"
+        )
+
+    def _declare_traffic(self, new: _Registry) -> None:
+        self.inflight = new.gauge("inflight", "Requests being handled")
+        self.requests = new.counter(
+            "requests_total", "Requests answered", "model", "profile", "outcome"
+        )
+        self.ttft_seconds = new.histogram(
+            "ttft_seconds", "Time to the first token at the client", _LATENCY_BUCKETS, "model"
+        )
+        self.inter_token_seconds = new.histogram(
+            "inter_token_seconds", "Mean time per token after the first", _GAP_BUCKETS, "model"
+        )
+        self.e2e_seconds = new.histogram(
+            "e2e_seconds", "Whole request at the client", _LATENCY_BUCKETS, "model"
+        )
+        self.stream_aborts = new.counter(
+            "stream_aborts_total", "Streams that broke off, by who broke them off", "side"
+        )
+        self.tokens = new.counter("tokens_total", "Tokens by kind", "model", "kind")
+        self.cost_usd = new.counter("cost_usd_total", "Cost by list price", "model")
+
+    def _declare_backends(self, new: _Registry) -> None:
+        self.upstream_attempts = new.counter(
+            "upstream_attempts_total", "Tries at a backend", "backend", "outcome"
+        )
+        self.fallbacks = new.counter(
+            "fallbacks_total", "Requests answered by another model than chosen first", "model"
+        )
+        self.backend_up = new.gauge(
+            "backend_up", "1 when the backend answers probes", "model", "backend"
+        )
+        self.breaker_state = new.gauge(
+            "breaker_state", "0 closed, 1 open: the backend is left alone", "model", "backend"
+        )
 
     def stage(self, name: str) -> AbstractContextManager[object]:
         """Time one step of a decision: ``with metrics.stage("score"): ...``."""
@@ -92,4 +107,4 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self._registry.collector)

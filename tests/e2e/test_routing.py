@@ -1,4 +1,4 @@
-"""``model: "auto"`` sends a prompt to the model that truly is best for it, on prompts never trained on."""
+"""``model: "auto"`` sends a prompt to the model that truly is best for it, on unseen prompts."""
 
 from __future__ import annotations
 

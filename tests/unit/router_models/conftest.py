@@ -14,8 +14,30 @@ from router_models.perceptive.model import PerceptiveRouter
 Rows = list[dict[str, object]]
 
 WORDS = {
-    "code": "def return class import function list loop python string bug".split(),
-    "law": "court contract plaintiff statute appeal judge liable clause tort evidence".split(),
+    "code": [
+        "def",
+        "return",
+        "class",
+        "import",
+        "function",
+        "list",
+        "loop",
+        "python",
+        "string",
+        "bug",
+    ],
+    "law": [
+        "court",
+        "contract",
+        "plaintiff",
+        "statute",
+        "appeal",
+        "judge",
+        "liable",
+        "clause",
+        "tort",
+        "evidence",
+    ],
 }
 
 

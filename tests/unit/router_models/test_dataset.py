@@ -61,7 +61,17 @@ def test_chat_messages_are_read_as_the_human_ask(rows, write):
 
 @pytest.mark.parametrize(
     "column",
-    "prompt_id source task prompt model score prompt_tokens completion_tokens split".split(),
+    [
+        "prompt_id",
+        "source",
+        "task",
+        "prompt",
+        "model",
+        "score",
+        "prompt_tokens",
+        "completion_tokens",
+        "split",
+    ],
 )
 def test_a_missing_column_is_named(rows, write, column):
     for row in rows:
