@@ -85,7 +85,7 @@ def hash_text(text: str, buckets: int) -> Hashes:
     words: Hashes = np.fromiter(map(crc32, tokens), np.uint32, len(tokens))
     # Two odd multipliers, so that "a b" and "b a" differ.
     pairs: Hashes = (words[:-1] * np.uint32(0x9E3779B1)) ^ (words[1:] * np.uint32(0x85EBCA77))
-    hashes: Hashes = np.concatenate([words, pairs, np.array([0xABC000 + int(4*np.log2(1+len(tokens)))]*3,np.uint32)])
+    hashes: Hashes = np.concatenate([words, pairs])
     # The upper half is mixed in: a multiplication leaves the low bits of a pair weak.
     mixed: Hashes = hashes ^ (hashes >> np.uint32(15))
     return mixed & np.uint32(buckets - 1)

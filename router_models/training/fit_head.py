@@ -15,7 +15,7 @@ from router_models.training.sparse import Floats, Indices, SparseRows
 Matrix = NDArray[np.float64]
 
 #: Prompts that the overall mean counts for against a task's own prompts.
-_TASK_PRIOR = 5.0
+_TASK_PRIOR = 10.0
 #: Prompts that the mean over models counts for against a model's own prompts.
 _MODEL_PRIOR = 1.0
 
