@@ -10,7 +10,7 @@ SYNC := UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync 
 .PHONY: run test lint install dev train experts clean
 
 run: $(VENV)/.installed  ## everything for a first run: environment, embedded models, gateway
-	@exec $(BIN)/thalamus demo --port $(PORT)
+	@$(BIN)/thalamus demo --port $(PORT) || [ $$? -eq 130 ]
 
 test: $(VENV)/.installed-dev  ## the whole test suite
 	@$(BIN)/python -m pytest

@@ -40,6 +40,8 @@ class GatewayError(Exception):
     code: str | None = "internal_error"
     #: Whether the client's own retry could help; None leaves the SDK's rule in force.
     should_retry: bool | None = None
+    #: How long the client should wait, where waiting helps.
+    retry_after_s: int | None = None
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -123,6 +125,7 @@ class Capacity(GatewayError):
     status = 503
     type = "server_error"
     code = "overloaded"
+    retry_after_s = 1
 
 
 class Overloaded(Capacity):

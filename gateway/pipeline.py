@@ -20,7 +20,7 @@ from gateway.decision.features import PromptFeatures, featurise
 from gateway.decision.flags import FlagError, parse_flags, parse_model_name
 from gateway.decision.request import Endpoint, ParsedRequest, parse_request
 from gateway.decision.scoring import Scorer
-from gateway.errors import GatewayError, InvalidRequest, RoutingInfeasible
+from gateway.errors import ClientGone, GatewayError, InvalidRequest, RoutingInfeasible
 from gateway.ledger.accounting import Ledger, Reservation
 from gateway.routing_headers import routing_headers
 from gateway.telemetry.metrics import Metrics
@@ -150,7 +150,7 @@ class Pipeline:
         except GatewayError as error:
             record.error_code = error.code
             await reply.fail(error, plan.headers(trail))
-        except asyncio.CancelledError:  # the client left, or the process ends
+        except (asyncio.CancelledError, ClientGone):  # nobody is there to answer
             record.outcome = "cancelled"
             raise
         finally:

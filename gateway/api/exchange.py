@@ -39,6 +39,7 @@ class Exchange:
         told = self.headers.get("x-request-id", "")
         self.request_id = told if _REQUEST_ID.fullmatch(told) else f"req_{secrets.token_hex(12)}"
         self._has_begun = False
+        self._has_ended = False
 
     # reading
 
@@ -86,8 +87,9 @@ class Exchange:
             nonlocal is_gone
             while (await self._receive())["type"] != "http.disconnect":
                 pass
-            is_gone = True
-            handler.cancel()
+            if not self._has_ended:  # uvicorn calls the end of an answer a disconnect too
+                is_gone = True
+                handler.cancel()
 
         watcher = tasks.spawn("watch-client", watch())
         try:
@@ -109,7 +111,7 @@ class Exchange:
         await self._put({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end_stream(self) -> None:
-        await self._put({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._end(b"")
 
     async def answer(self, headers: Mapping[str, str], body: bytes) -> None:
         await self._whole(200, headers, body)
@@ -123,10 +125,16 @@ class Exchange:
         extra = dict(headers)
         if error.should_retry is not None:
             extra["x-should-retry"] = "true" if error.should_retry else "false"
+        if error.retry_after_s is not None:
+            extra["retry-after"] = str(error.retry_after_s)
         await self._whole(error.status, extra, error.body())
 
     async def _whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         await self._start(status, {**_JSON, **headers, "content-length": str(len(body))})
+        await self._end(body)
+
+    async def _end(self, body: bytes) -> None:
+        self._has_ended = True
         await self._put({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
