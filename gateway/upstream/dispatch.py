@@ -21,8 +21,9 @@ from gateway.errors import (
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.answers import read_refusal
 from gateway.upstream.backend import BackendHandle
+from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.sse import SseParser
-from gateway.upstream.transport import Deadlines, UpstreamResponse
+from gateway.upstream.transport import UpstreamResponse
 
 #: Backends asked for one request, at most.
 MAX_ATTEMPTS = 3

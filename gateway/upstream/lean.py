@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -21,9 +21,7 @@ from gateway.errors import (
     StaleConnection,
     UpstreamError,
 )
-
-if TYPE_CHECKING:
-    from gateway.upstream.transport import Deadlines
+from gateway.upstream.deadlines import Deadlines
 
 #: An idle connection is not reused after this long: vLLM and uvicorn close theirs after 5 s.
 IDLE_EXPIRY_S = 3.0

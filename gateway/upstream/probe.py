@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from gateway.errors import UpstreamError
 from gateway.upstream.backend import BackendHandle
-from gateway.upstream.transport import Deadlines, Transport
+from gateway.upstream.deadlines import Deadlines
+from gateway.upstream.transport import Transport
 
 PROBE_EVERY_S = 5.0
 _DEADLINES = Deadlines(connect_s=2.0, first_byte_s=5.0)

@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import httpx2
 
 from gateway.config import Backend
 from gateway.errors import BadUpstreamAnswer, ConnectFailed, FirstByteTimeout
+from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.lean import LeanClient
-
-
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """Seconds an exchange may take to connect, and then until its status line arrives."""
-
-    connect_s: float
-    first_byte_s: float
 
 
 class UpstreamResponse(Protocol):
