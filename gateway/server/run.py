@@ -48,13 +48,13 @@ def serve(config: Config, config_path: Path | None, started: Callable[[], None])
     check_port(config.server)
     configure_logs()
     if config.server.workers == 1:
-        _OneProcess(_settings(config.server, create_app(config)), started).run()
+        _OneProcess(uvicorn_settings(config.server, create_app(config)), started).run()
         return
     if config_path is None:
         raise ConfigError("server.workers: more than one needs a configuration file")
     os.environ[CONFIG_VARIABLE] = str(config_path.resolve())
     started()
-    settings = _settings(config.server, "gateway.server.run:worker_app")
+    settings = uvicorn_settings(config.server, "gateway.server.run:worker_app")
     uvicorn.run(**settings, factory=True, workers=config.server.workers)
 
 
@@ -64,7 +64,8 @@ def worker_app() -> Gateway:
     return create_app(config_from_environment())
 
 
-def _settings(server: Server, app: Gateway | str) -> dict[str, Any]:
+def uvicorn_settings(server: Server, app: Gateway | str) -> dict[str, Any]:
+    """How uvicorn runs the application: no access log, no header of its own, bounded drain."""
     return {
         "app": app,
         "host": server.host,

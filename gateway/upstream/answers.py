@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from gateway.errors import BackendRefused, BadUpstreamAnswer
+from gateway.upstream.sse import DONE
 from gateway.upstream.usage import TokenUsage, read_usage
 
 Pricer = Callable[[TokenUsage], float | None]
@@ -44,17 +45,18 @@ class Chunk:
     is_finish: bool
 
 
+def check_first_event(data: bytes) -> None:
+    """Raise what restamp_chunk would, while another backend can still be asked."""
+    if data != DONE:
+        _read_chunk(data)
+
+
 def restamp_chunk(data: bytes, model: str, *, wants_usage: bool, price: Pricer) -> Chunk:
     """Read one event of a chat or completion stream and name the model served in it.
 
     Raises BadUpstreamAnswer when it is not a JSON object, BackendRefused when it is an error.
     """
-    try:
-        chunk = _chunks.decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise BadUpstreamAnswer("the backend sent an event that is not a JSON chunk") from error
-    if bytes(chunk.error) != _NULL:
-        raise read_refusal(502, data)
+    chunk = _read_chunk(data)
     choices = bytes(chunk.choices)
     has_content = choices.strip() != b"[]"
     usage = read_usage(chunk.usage) if bytes(chunk.usage) != _NULL else None
@@ -65,6 +67,16 @@ def restamp_chunk(data: bytes, model: str, *, wants_usage: bool, price: Pricer) 
     if b"\n" in data:
         data = msgspec.json.format(data, indent=-1)
     return Chunk(data, usage, has_content, _FINISHED.search(choices) is not None)
+
+
+def _read_chunk(data: bytes) -> _Chunk:
+    try:
+        chunk = _chunks.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadUpstreamAnswer("the backend sent an event that is not a JSON chunk") from error
+    if bytes(chunk.error) != _NULL:
+        raise read_refusal(502, data)
+    return chunk
 
 
 def restamp_answer(body: bytes, model: str, price: Pricer) -> tuple[bytes, TokenUsage | None]:

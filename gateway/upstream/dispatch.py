@@ -19,7 +19,7 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.answers import read_refusal
+from gateway.upstream.answers import check_first_event, read_refusal
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.sse import SseParser
@@ -162,6 +162,7 @@ class Dispatcher:
             if not piece:
                 raise BadUpstreamAnswer("the backend's stream ended before its first event")
             answer.events = answer.parser.feed(piece)
+        check_first_event(answer.events[0])
 
     async def _read_all(
         self, response: UpstreamResponse, started_s: float, max_bytes: int

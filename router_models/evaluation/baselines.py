@@ -17,7 +17,9 @@ Vector = NDArray[np.float64]
 
 def pick_highest(preference: Matrix, losses: Matrix) -> Matrix:
     """Pick the measured model that is preferred most; the first of equals."""
-    usable = np.where(np.isnan(losses), -np.inf, preference)
+    # A model of which nothing is known is still preferred to one that was not measured here.
+    finite = np.maximum(preference, np.finfo(np.float64).min)
+    usable = np.where(np.isnan(losses), -np.inf, finite)
     picks = np.zeros_like(losses)
     picks[np.arange(len(losses)), usable.argmax(axis=1)] = 1.0
     return picks

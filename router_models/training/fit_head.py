@@ -104,7 +104,7 @@ def _cross_validate_tasks(evidence: Evidence, targets: Matrix) -> tuple[Matrix, 
     means, offsets = np.zeros_like(targets), np.zeros_like(targets)
     for fold in np.unique(evidence.folds):
         held = np.flatnonzero(evidence.folds == fold)
-        mean, by_task = _task_means(evidence, targets, np.flatnonzero(evidence.folds == fold))
+        mean, by_task = _task_means(evidence, targets, np.flatnonzero(evidence.folds != fold))
         means[held] = mean
         offsets[held] = evidence.posterior[held] @ by_task
     known = ~np.isnan(targets)

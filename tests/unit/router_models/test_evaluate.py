@@ -67,6 +67,11 @@ def test_baselines_pick_what_their_names_say():
     ]
 
 
+def test_a_model_without_history_is_picked_before_one_that_was_not_measured():
+    losses = np.array([[NAN, 0.5]])
+    assert baselines.best_single(losses, np.array([np.inf, np.inf])).tolist() == [[0, 1]]
+
+
 def test_a_perfect_router_closes_the_gap(data):
     report = evaluate(Oracle(data), data)
     row = report.policy("router")

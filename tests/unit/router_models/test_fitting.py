@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from router_models.perceptive.model import softmax
+from router_models.training.fit_head import Evidence, fit_head
 from router_models.training.minimise import minimise
 from router_models.training.ridge import ridge_path
 from router_models.training.sparse import SparseRows
@@ -69,6 +70,31 @@ def test_the_classifier_is_where_its_slope_is_zero(dense):
     errors = (softmax(dense @ fitted.weights + fitted.bias) - np.eye(3)[labels]) / 150
     slope = dense.T @ errors + penalty * fitted.weights
     assert np.abs(slope).max() < 2e-3 * np.abs(dense.T @ (np.eye(3)[labels] - 1 / 3)).max()
+
+
+def test_noise_that_could_be_memorised_is_not_taken_for_skill():
+    """Every prompt has a word of its own, so a fit that sees a prompt can recall its outcome."""
+    tasks = np.arange(200) // 10
+    evidence = Evidence(sparse(np.eye(200)), np.arange(200) % 5, tasks, np.eye(20)[tasks])
+    ratios = []
+    for seed in range(10):
+        targets = np.random.default_rng(seed).normal(size=(200, 2))
+        fitted = fit_head(evidence, targets, (0.1, 1.0))
+        errors = np.square(targets - fitted.out_of_fold).mean()
+        ratios.append(errors / np.square(targets - targets.mean(axis=0)).mean())
+        assert not fitted.weights.any()
+    assert np.mean(ratios) > 0.99
+
+
+def test_what_words_tell_is_learnt_and_predicted_out_of_fold(dense):
+    truth = np.random.default_rng(7).normal(size=(40, 2))
+    targets = dense @ truth
+    nothing = np.zeros(150, np.int64)
+    evidence = Evidence(sparse(dense), np.arange(150) % 5, nothing, np.zeros((150, 0)))
+    fitted = fit_head(evidence, targets, (0.1, 1.0, 100.0))
+    assert fitted.model_penalty == 0.1
+    errors = np.square(targets - fitted.out_of_fold).mean()
+    assert errors < 0.2 * np.square(targets - targets.mean(axis=0)).mean()
 
 
 def test_a_text_without_evidence_has_the_odds_of_the_tasks(dense):

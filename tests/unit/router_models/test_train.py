@@ -45,6 +45,14 @@ def test_predicted_lengths_follow_the_model(data):
     assert report.output_tokens == "learnt from completion_tokens"
 
 
+def test_predicted_lengths_are_means_not_medians(data):
+    draw = np.random.default_rng(0)
+    lengths = np.exp(draw.normal(4.0, 1.0, size=(30, 2)))
+    router, _ = train(replace(data.training(), completion_tokens=lengths))
+    predicted = [router.score(p).output_tokens for p in data.training().prompts]
+    assert np.mean(predicted) == pytest.approx(lengths.mean(), rel=0.15)
+
+
 def test_unknown_lengths_are_stated(data):
     router, report = train(replace(data.training(), completion_tokens=np.full((30, 2), np.nan)))
     assert router.score("python").output_tokens.tolist() == pytest.approx(

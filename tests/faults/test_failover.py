@@ -1,0 +1,136 @@
+"""What fails before the client has a byte is tried elsewhere; what is the client's fault is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.backend import (
+    STREAM_HEAD,
+    WHOLE,
+    Act,
+    completion,
+    json_answer,
+    says,
+    streams,
+    then_closes,
+    then_hangs,
+    then_resets,
+)
+from tests.faults.conftest import Stage, stage_with
+
+HTML = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\r\n<p>!"
+REDIRECT = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
+HALF_HEAD = b"HTTP/1.1 200 OK\r\ncontent-ty"
+BROKEN = [
+    (then_resets(), "reset before the head"),
+    (then_closes(HALF_HEAD), "half a head"),
+    (then_hangs(), "silence"),
+    (then_hangs(HALF_HEAD), "half a head, then silence"),
+    (says(b"220 mail.example ESMTP\r\n"), "another protocol"),
+    (says(HTML), "HTML"),
+    (says(json_answer({"error": "busy"}, 429)), "429"),
+    (says(json_answer({"error": {"message": "down"}}, 503)), "503"),
+    (says(json_answer({"detail": "oops"}, 500)), "500"),
+    (then_hangs(STREAM_HEAD), "a head without an event"),
+]
+
+
+@pytest.mark.parametrize(("act", "why"), BROKEN, ids=[why for _, why in BROKEN])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
+async def test_another_model_answers(stage: Stage, act: Act, why: str, *, is_stream: bool) -> None:
+    stage.first.will(act)
+    stage.second.will(streams(*WHOLE) if is_stream else says(completion("from the second")))
+    answer = await stage.ask(stream=is_stream)
+    assert answer.status_code == 200, why
+    assert answer.headers["x-routing-model"] == "second"
+    assert answer.headers["x-routing-attempts"] == "2"
+    assert answer.headers["x-routing-fallback-from"] == "first"
+    # A reset on a connection that a probe had opened may be its age: the same backend is asked anew.
+    assert len(stage.first.requests) in ({1, 2} if why == "reset before the head" else {1})
+    assert len(stage.second.requests) == 1
+    (row,) = stage.parts.ledger.recent
+    assert (row.model, row.chosen_model, row.attempts, row.outcome) == ("second", "first", 2, "ok")
+
+
+async def test_a_stream_that_ends_or_errs_before_its_first_event_is_tried_elsewhere(
+    stage: Stage,
+) -> None:
+    stage.first.will(streams(), streams(b'data: {"error": {"message": "full", "code": 503}}\n\n'))
+    stage.second.will(streams(*WHOLE))
+    for _ in range(2):
+        assert (await stage.stream())[-1] == "[DONE]"
+    assert len(stage.second.requests) == 2
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+async def test_a_clients_mistake_is_passed_on_and_never_retried(stage: Stage, status: int) -> None:
+    told = {"error": {"message": "no such tool", "param": "tools", "code": status}}
+    stage.first.will(says(json_answer(told, status)))
+    answer = await stage.ask()
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert (error["message"], error["param"]) == ("no such tool", "tools")
+    assert error["type"] == "invalid_request_error"
+    assert isinstance(error["code"], str)
+    assert answer.headers["x-routing-model"] == "first"
+    assert stage.second.requests == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_our_own_credentials_are_not_the_clients_fault(stage: Stage, status: int) -> None:
+    stage.first.will(says(json_answer({"error": {"message": "bad key"}}, status)))
+    answer = await stage.ask()
+    assert answer.status_code == 502
+
+
+async def test_a_redirect_is_not_followed(stage: Stage) -> None:
+    stage.first.will(says(REDIRECT))
+    answer = await stage.ask()
+    assert answer.status_code == 502
+
+
+async def test_a_connection_that_the_backend_closed_meanwhile_costs_no_request(
+    stage: Stage,
+) -> None:
+    stage.first.will(says(completion()), then_resets(), says(completion()))
+    for _ in range(2):
+        answer = await stage.ask()
+        assert answer.headers["x-routing-model"] == "first"
+        assert answer.headers["x-routing-attempts"] == "1"
+
+
+async def test_when_nobody_is_left_the_last_failure_is_told_and_not_retried_by_the_client() -> None:
+    async with stage_with(connect_s=0.5, first_token_s=0.5) as stage:
+        stage.first.will(then_resets())
+        stage.second.will(says(json_answer({"error": "busy"}, 503)))
+        answer = await stage.ask()
+        assert answer.status_code == 503
+        assert answer.headers["x-should-retry"] == "false"
+        assert answer.headers["x-routing-attempts"] == "2"
+        await stage.census()
+
+
+async def test_a_backend_that_keeps_failing_is_left_alone(stage: Stage) -> None:
+    stage.first.will(says(json_answer({"error": "busy"}, 503)))
+    stage.second.will(says(completion()))
+    for _ in range(7):
+        assert (await stage.ask()).status_code == 200
+    assert len(stage.first.requests) == 5
+    assert len(stage.second.requests) == 7
+    pinned = await stage.ask(model="first")
+    assert pinned.status_code == 503
+    assert pinned.json()["error"]["code"] == "no_usable_backend"
+    assert int(pinned.headers["retry-after"]) > 0
+
+
+async def test_headers_cross_in_neither_direction(stage: Stage) -> None:
+    secret = b"x-internal: secret\r\nset-cookie: a=b\r\nserver: vendor\r\n"
+    stage.first.will(says(completion().replace(b"\r\n\r\n", b"\r\n" + secret + b"\r\n", 1)))
+    answer = await stage.client.post(
+        "/v1/chat/completions",
+        json={"model": "auto", "messages": [{"role": "user", "content": "Hi"}]},
+        headers={"authorization": "Bearer mine", "cookie": "c=d", "x-custom": "e"},
+    )
+    assert not {"x-internal", "set-cookie", "server"} & set(answer.headers)
+    assert not {"authorization", "cookie", "x-custom"} & set(stage.first.requests[0].headers)
+    assert stage.first.requests[0].headers["x-request-id"] == answer.headers["x-request-id"]
