@@ -22,6 +22,8 @@ from typing import ClassVar
 
 import msgspec
 
+#: What decoding JSON from outside may raise: malformed, nested without end, or not UTF-8.
+UNREADABLE_JSON = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 #: User text quoted in a message is cut to this many characters.
 QUOTED_CHARS = 80
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import InvalidRequest
+from gateway.errors import UNREADABLE_JSON, InvalidRequest
 from gateway.upstream.backend import BackendHandle
 
 RawFields = dict[str, msgspec.Raw]
@@ -77,7 +77,7 @@ def parse_request(body: bytes, endpoint: Endpoint) -> ParsedRequest:
     """
     try:
         fields = _fields.decode(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE_JSON as error:
         raise InvalidRequest(f"the body is not a JSON object: {error}") from error
     for name in _FORBIDDEN_FIELDS:
         if name in fields:
@@ -107,7 +107,7 @@ def _read(fields: RawFields, name: str, decoder: msgspec.json.Decoder[Any], kind
         return None
     try:
         return decoder.decode(raw)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE_JSON as error:
         raise InvalidRequest(f"{name} must be {kind}", param=name) from error
 
 
@@ -144,5 +144,5 @@ def _read_max_tokens(fields: RawFields) -> int | None:
 def _decode_any(raw: msgspec.Raw, name: str) -> object:
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE_JSON as error:
         raise InvalidRequest(f"{name} is not valid JSON", param=name) from error

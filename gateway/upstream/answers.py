@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.errors import BackendRefused, BadUpstreamAnswer
+from gateway.errors import UNREADABLE_JSON, BackendRefused, BadUpstreamAnswer
 from gateway.upstream.sse import DONE
 from gateway.upstream.usage import TokenUsage, read_usage
 
@@ -72,7 +72,7 @@ def restamp_chunk(data: bytes, model: str, *, wants_usage: bool, price: Pricer) 
 def _read_chunk(data: bytes) -> _Chunk:
     try:
         chunk = _chunks.decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE_JSON as error:
         raise BadUpstreamAnswer("the backend sent an event that is not a JSON chunk") from error
     if bytes(chunk.error) != _NULL:
         raise read_refusal(502, data)
@@ -86,7 +86,7 @@ def restamp_answer(body: bytes, model: str, price: Pricer) -> tuple[bytes, Token
     """
     try:
         fields = _raw_fields.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE_JSON as error:
         raise BadUpstreamAnswer("the backend's answer is not a JSON object") from error
     usage = read_usage(fields["usage"]) if "usage" in fields else None
     return _restamp_fields(fields, model, usage, price), usage
@@ -108,7 +108,7 @@ def read_refusal(status: int, body: bytes) -> BackendRefused:
     message, param, code = f"the backend answered {status}", None, None
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE_JSON:
         document = None
     if isinstance(document, dict):
         error = document.get("error", document)

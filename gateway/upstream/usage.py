@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from gateway.errors import UNREADABLE_JSON
+
 
 class _PromptDetails(msgspec.Struct):
     cached_tokens: int | None = 0
@@ -34,7 +36,7 @@ def read_usage(raw: msgspec.Raw | bytes) -> TokenUsage | None:
     """Read a backend's ``usage`` object; None when it is not one."""
     try:
         usage = _decoder.decode(raw)
-    except msgspec.MsgspecError:
+    except UNREADABLE_JSON:
         return None
     details = usage.prompt_tokens_details
     return TokenUsage(

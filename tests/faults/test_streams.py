@@ -75,6 +75,7 @@ async def test_usage_that_was_asked_for_carries_its_cost_and_every_chunk_the_mod
         (then_hangs(*HALF), "silence"),
         (streams(event("a"), b"data: {broken\n\n", DONE), "no JSON"),
         (streams(event("a"), b"data: 7\n\n", DONE), "no object"),
+        (streams(event("a"), b'data: {"model": "\xff"}\n\n', DONE), "no UTF-8"),
         (streams(event("a"), b'data: {"error": {"message": "boom"}}\n\n', DONE), "own error"),
         (streams(event("a"), b"data: " + b"x" * 2**21), "an event without end"),
     ],

@@ -1,0 +1,90 @@
+"""The configuration: every mistake is named by its path, and no secret ever shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import Config, load_config, parse_config
+from gateway.errors import ConfigError
+
+URL = "http://127.0.0.1:1/v1"
+
+
+def with_backend(**backend: Any) -> dict[str, Any]:
+    return {"models": {"m": {"backends": [{"url": URL, **backend}]}}}
+
+
+def complaint(document: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as raised:
+        parse_config(document, "c.yaml")
+    return raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ({**with_backend(), "sever": {}}, "sever: unknown key"),
+        ({**with_backend(), "server": {"prot": 1}}, "server.prot: unknown key"),
+        ({**with_backend(), "server": {"port": 70000}}, "server.port: "),
+        ({**with_backend(), "timeouts": {"idle_s": float("nan")}}, "timeouts.idle_s: "),
+        (with_backend(adress="x"), "models.m.backends.0.adress: unknown key"),
+        (with_backend(url="ftp://x"), "models.m.backends.0.url: "),
+        (with_backend(url="http://me:pw@host/v1"), "models.m.backends.0.url: "),
+        ({"models": {}}, "models: "),
+        ({"models": {"m": {"backends": []}}}, "models.m.backends: "),
+        ({"models": {"auto": {"backends": [{"url": URL}]}}}, "models.auto: "),
+        ({"models": {"router-x": {"backends": [{"url": URL}]}}}, "models.router-x: "),
+        ({**with_backend(), "auth": {"mode": "keys"}}, "auth.mode: "),
+        ({**with_backend(), "state": {"url": "redis://x"}}, "state.url: "),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_path(document: dict[str, Any], path: str) -> None:
+    assert path in complaint(document)
+
+
+def test_a_secret_comes_by_reference_and_never_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "canary-1")
+    (tmp_path / "key").write_text("canary-2\n")
+    for reference, secret in (("env:SOME_KEY", "canary-1"), (f"file:{tmp_path}/key", "canary-2")):
+        config = parse_config(with_backend(api_key=reference), "c.yaml")
+        key = config.models["m"].backends[0].api_key
+        assert key is not None
+        assert key.get_secret_value() == secret
+        assert "canary" not in repr(config) + config.model_dump_json()
+
+
+def test_a_secret_that_is_not_a_reference_is_refused_unquoted() -> None:
+    said = complaint(with_backend(api_key="sk-canary"))
+    assert "env:NAME" in said
+    assert "canary" not in said
+
+
+@pytest.mark.parametrize("reference", ["env:NO_SUCH_VARIABLE_HERE", "file:/no/such/file"])
+def test_a_reference_to_nothing_says_so(reference: str) -> None:
+    assert reference.partition(":")[2] in complaint(with_backend(api_key=reference))
+
+
+@pytest.mark.parametrize("text", ["models: [", "- a\n- b", "", "42"])
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        load_config(path)
+
+
+def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"models: {{m: {{backends: [{{url: '{URL}'}}]}}}}\nserver: {{port: 1}}\n")
+    assert load_config(path, port=2, workers=None).server.port == 2
+    assert load_config(path).server.port == 1
+
+
+def test_the_tree_is_frozen() -> None:
+    config: Config = parse_config(with_backend(), "c.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        config.server.port = 1  # type: ignore[misc]

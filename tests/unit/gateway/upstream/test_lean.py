@@ -1,0 +1,157 @@
+"""The lean client against bytes on a socket: framing, reuse, bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.errors import BadUpstreamAnswer, ConnectFailed, FirstByteTimeout
+from gateway.upstream.deadlines import Deadlines
+from gateway.upstream.lean import HIGH_WATER_BYTES, LeanClient, LeanResponse
+from tests.fakes.backend import (
+    Connection,
+    ScriptedBackend,
+    says,
+    scripted_backend,
+    then_closes,
+    then_hangs,
+)
+
+SOON = Deadlines(connect_s=0.5, first_byte_s=0.3)
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[ScriptedBackend]:
+    async with scripted_backend() as made:
+        yield made
+
+
+@pytest.fixture
+async def client(backend: ScriptedBackend) -> AsyncIterator[LeanClient]:
+    made = LeanClient(backend.url, {"x-fixed": "1"})
+    yield made
+    await made.close()
+
+
+async def open_one(client: LeanClient) -> LeanResponse:
+    return await client.open("POST", "/x", {"x-own": "2"}, b"{}", SOON)
+
+
+async def read_all(response: LeanResponse) -> bytes:
+    pieces = []
+    while piece := await response.read(0.3):
+        pieces.append(piece)
+    await response.close()
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK + b"content-length: 5\r\n\r\nhello",
+        OK + b"transfer-encoding: chunked\r\n\r\n2\r\nhe\r\n3;ext=1\r\nllo\r\n0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"content-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + OK + b"content-length: 5\r\n\r\nhello",
+    ],
+    ids=["length", "chunks", "after 100", "after 103"],
+)
+async def test_a_framed_body_is_read_and_its_connection_kept(
+    backend: ScriptedBackend, client: LeanClient, answer: bytes
+) -> None:
+    backend.will(says(answer))
+    for _ in range(2):
+        response = await open_one(client)
+        assert response.status == 200
+        assert "link" not in response.headers
+        assert await read_all(response) == b"hello"
+    assert client.open_connections == 1
+    assert backend.requests[1].headers.items() >= {("x-fixed", "1"), ("x-own", "2")}
+    assert backend.requests[1].path == "/v1/x"
+
+
+async def test_a_body_may_end_with_the_connection(
+    backend: ScriptedBackend, client: LeanClient
+) -> None:
+    backend.will(then_closes(OK + b"\r\nhello"))
+    assert await read_all(await open_one(client)) == b"hello"
+    assert client.open_connections == 0
+
+
+async def test_a_short_body_is_no_whole_one(backend: ScriptedBackend, client: LeanClient) -> None:
+    backend.will(then_closes(OK + b"content-length: 9\r\n\r\nhello"))
+    response = await open_one(client)
+    with pytest.raises(BadUpstreamAnswer):
+        await read_all(response)
+    await response.close()
+    assert client.open_connections == 0
+
+
+async def test_a_close_that_was_announced_is_kept(
+    backend: ScriptedBackend, client: LeanClient
+) -> None:
+    backend.will(says(OK + b"connection: close\r\ncontent-length: 2\r\n\r\nhi"))
+    assert await read_all(await open_one(client)) == b"hi"
+    assert client.open_connections == 0
+
+
+async def test_closing_early_ends_the_exchange(
+    backend: ScriptedBackend, client: LeanClient
+) -> None:
+    backend.will(then_hangs(OK + b"content-length: 9\r\n\r\nhello"))
+    response = await open_one(client)
+    await response.close()
+    await asyncio.wait_for(backend.requests[0].left.wait(), 1)
+    assert client.open_connections == 0
+
+
+async def test_silence_ends_at_the_deadline(backend: ScriptedBackend, client: LeanClient) -> None:
+    backend.will(then_hangs(), then_hangs(OK + b"content-length: 9\r\n\r\nhello"))
+    with pytest.raises(FirstByteTimeout):
+        await open_one(client)
+    response = await open_one(client)
+    assert await response.read(0.3) == b"hello"
+    with pytest.raises(FirstByteTimeout):
+        await response.read(0.05)
+    await response.close()
+    assert client.open_connections == 0
+
+
+async def test_nobody_listening() -> None:
+    client = LeanClient("http://127.0.0.1:1/v1", {})
+    with pytest.raises(ConnectFailed):
+        await open_one(client)
+    assert client.open_connections == 0
+
+
+async def test_too_many_headers(backend: ScriptedBackend, client: LeanClient) -> None:
+    backend.will(says(OK + b"".join(b"h%d: x\r\n" % i for i in range(500)) + b"\r\n"))
+    with pytest.raises(BadUpstreamAnswer):
+        await open_one(client)
+
+
+async def test_a_slow_reader_slows_the_backend_instead_of_filling_memory(
+    backend: ScriptedBackend, client: LeanClient
+) -> None:
+    sent = 0
+
+    async def flood(connection: Connection) -> None:
+        nonlocal sent
+        await connection.write(OK + b"content-length: 1000000000\r\n\r\n")
+        while True:
+            await connection.write(b"x" * 65536)
+            sent += 65536
+
+    backend.will(flood)
+    response = await open_one(client)
+    await response.read(0.3)
+    settled = -1
+    while settled != sent:  # until the backend is held up
+        settled = sent
+        await asyncio.sleep(0.1)
+    # What lies in the kernel's buffers and ours; the answer itself has a gigabyte.
+    assert sent < 64 * HIGH_WATER_BYTES
+    assert len(await response.read(0.3)) < 4 * HIGH_WATER_BYTES
+    await response.close()
