@@ -43,7 +43,7 @@ def _verdict(candidate: dict[str, Any], *, is_chosen: bool) -> str:
     if is_chosen:
         return "chosen"
     if candidate["violated"]:
-        return "breaks " + ", ".join(v["constraint"] for v in candidate["violated"])
+        return "breaks " + ", ".join(candidate["violated"])
     return "on the front" if candidate["on_pareto_front"] else ""
 
 

@@ -48,7 +48,8 @@ def _candidate(evaluated: Evaluated, catalog: Catalog) -> dict[str, Any]:
         "predicted_ttft_ms": candidate.ttft_ms,
         "predicted_latency_ms": candidate.latency_ms,
         "feasible": evaluated.is_feasible,
-        "violated": [
+        "violated": [v.constraint for v in evaluated.violated],
+        "violations": [
             {"constraint": v.constraint, "limit": v.limit, "actual": v.actual}
             for v in evaluated.violated
         ],

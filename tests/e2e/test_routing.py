@@ -66,6 +66,7 @@ def test_a_dry_run_names_every_candidate_and_agrees_with_the_call(api: httpx2.Cl
         assert 0 <= low <= candidate["predicted_quality"] <= high <= 1
         assert candidate["predicted_cost_usd"] == 0
         assert candidate["feasible"] is True
+        assert candidate["violated"] == []
     best = max(decision["candidates"], key=lambda c: c["predicted_quality"])
     assert best["model"] == decision["chosen"]
     assert answer.headers["x-routing-policy-version"] == decision["policy_version"]
@@ -86,6 +87,11 @@ def test_constraints_bind_or_say_why_they_cannot(api: httpx2.Client) -> None:
         json={**body, "routing": {"min_quality": error["nearest_feasible"]}},
     )
     assert retried.status_code == 200
+    some = api.post(
+        "/route", json={**body, "routing": {"models": {"deny": ["smollm2-135m-math"]}}}
+    ).json()
+    (denied,) = [c for c in some["candidates"] if not c["feasible"]]
+    assert (denied["model"], denied["violated"]) == ("smollm2-135m-math", ["models.deny"])
     unknown = api.post("/chat/completions", json={**body, "routing": {"min_qualty": 0.5}})
     assert unknown.status_code == 400
     assert unknown.json()["error"]["param"] == "routing.min_qualty"

@@ -39,7 +39,7 @@ function qualityCell(candidate, best) {
 
 function verdictOf(candidate, chosen) {
   if (candidate.model === chosen) return "chosen";
-  if (candidate.violated.length) return `breaks ${candidate.violated.map((v) => v.constraint).join(", ")}`;
+  if (candidate.violated.length) return `breaks ${candidate.violated.join(", ")}`;
   return candidate.on_pareto_front ? "on the front" : "";
 }
 
