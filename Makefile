@@ -1,4 +1,4 @@
-# The front door. Needs Python 3.11, 3.12 or 3.13 and nothing else of ours.
+# The front door. Needs Python 3.11 or newer and nothing else of ours.
 PORT ?= 8080
 UV_VERSION := 0.13.9
 VENV := .venv

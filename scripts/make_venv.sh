@@ -6,18 +6,18 @@ venv=$1
 uv_version=$2
 
 is_suitable() {
-    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
 if ! { [ -x "$venv/bin/python" ] && is_suitable "$venv/bin/python"; }; then
-    for candidate in python3.13 python3.12 python3.11 python3; do
+    for candidate in python3.13 python3.12 python3.11 python3.14 python3; do
         if command -v "$candidate" >/dev/null 2>&1 && is_suitable "$candidate"; then
             python=$candidate
             break
         fi
     done
     if [ -z "${python:-}" ]; then
-        echo "thalamus needs Python 3.11, 3.12 or 3.13: install one, for example with: apt-get install python3 python3-venv" >&2
+        echo "thalamus needs Python 3.11 or newer: install it, for example with: apt-get install python3 python3-venv" >&2
         exit 1
     fi
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
