@@ -27,7 +27,7 @@ Thalamus is ready. Try it:
     -d '{{"model": "auto", "messages": [{{"role": "user", "content": "What is 17 * 24?"}}]}}'
 
   python -c "from openai import OpenAI; print(OpenAI(base_url='http://{at}/v1', api_key='-')\
-.chat.completions.create(model='auto', messages=[{{'role': 'user', 'content': 'Write a haiku'}}]))"
+.chat.completions.create(model='auto', messages=[{{'role': 'user', 'content': 'Write a haiku'}}], max_tokens=60))"
 
 Console: http://{at}/console/     Stop: Ctrl-C
 """
