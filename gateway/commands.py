@@ -27,7 +27,8 @@ Thalamus is ready. Try it:
     -d '{{"model": "auto", "messages": [{{"role": "user", "content": "What is 17 * 24?"}}]}}'
 
   python -c "from openai import OpenAI; print(OpenAI(base_url='http://{at}/v1', api_key='-')\
-.chat.completions.create(model='auto', messages=[{{'role': 'user', 'content': 'Write a haiku'}}], max_tokens=60))"
+.chat.completions.create(model='auto', max_tokens=60, \
+messages=[{{'role': 'user', 'content': 'Write a haiku'}}]))"
 
 Console: http://{at}/console/     Stop: Ctrl-C
 """
