@@ -30,7 +30,7 @@ train: $(VENV)/.installed  ## train the default router again from the measured l
 		--out router_models/artifacts/default
 
 $(VENV)/.installed: pyproject.toml uv.lock
-	@sh scripts/make_venv.sh $(VENV) $(UV_VERSION)
+	@sh deploy/make_venv.sh $(VENV) $(UV_VERSION)
 	@$(SYNC) --no-dev
 	@touch $@
 
