@@ -118,6 +118,8 @@ class Exchange:
 
     async def fail(self, error: GatewayError, headers: Mapping[str, str]) -> None:
         """Send an error object: as the answer, or as the last event of a stream that began."""
+        if self._has_ended:
+            return
         if self._has_begun:
             await self.send(encode_event(error.body()))
             await self.end_stream()

@@ -28,7 +28,7 @@ _LONGEST_MESSAGE = 500
 class _Chunk(msgspec.Struct):
     model: str | None = None
     choices: msgspec.Raw = msgspec.Raw(b"[]")
-    usage: msgspec.Raw = msgspec.Raw(_NULL)
+    usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw(_NULL)
 
 
@@ -51,6 +51,11 @@ def check_first_event(data: bytes) -> None:
         _read_chunk(data)
 
 
+def check_answer(body: bytes) -> None:
+    """Raise for a complete answer that is none, while another backend can still be asked."""
+    _read_chunk(body)
+
+
 def restamp_chunk(data: bytes, model: str, *, wants_usage: bool, price: Pricer) -> Chunk:
     """Read one event of a chat or completion stream and name the model served in it.
 
@@ -59,11 +64,16 @@ def restamp_chunk(data: bytes, model: str, *, wants_usage: bool, price: Pricer) 
     chunk = _read_chunk(data)
     choices = bytes(chunk.choices)
     has_content = choices.strip() != b"[]"
-    usage = read_usage(chunk.usage) if bytes(chunk.usage) != _NULL else None
-    if usage is not None and not has_content and not wants_usage:
+    has_usage = bytes(chunk.usage) not in {b"", _NULL}
+    usage = read_usage(chunk.usage) if has_usage else None
+    if has_usage and not has_content and not wants_usage:
         return Chunk(None, usage, has_content=False, is_finish=False)
-    if chunk.model != model or usage is not None:
-        data = _restamp_fields(_raw_fields.decode(data), model, usage, price)
+    hides_usage = not wants_usage and bytes(chunk.usage) != b""
+    if chunk.model != model or usage is not None or hides_usage:
+        fields = _raw_fields.decode(data)
+        if hides_usage:
+            del fields["usage"]
+        data = _restamp_fields(fields, model, usage, price)
     if b"\n" in data:
         data = msgspec.json.format(data, indent=-1)
     return Chunk(data, usage, has_content, _FINISHED.search(choices) is not None)
@@ -73,9 +83,9 @@ def _read_chunk(data: bytes) -> _Chunk:
     try:
         chunk = _chunks.decode(data)
     except UNREADABLE_JSON as error:
-        raise BadUpstreamAnswer("the backend sent an event that is not a JSON chunk") from error
+        raise BadUpstreamAnswer("the backend sent what is not a JSON answer") from error
     if bytes(chunk.error) != _NULL:
-        raise read_refusal(502, data)
+        raise read_refusal(None, data)
     return chunk
 
 
@@ -96,16 +106,19 @@ def _restamp_fields(
     fields: RawFields, model: str, usage: TokenUsage | None, price: Pricer
 ) -> bytes:
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
-    if usage is not None and (cost := price(usage)) is not None:
+    if usage is not None and "usage" in fields and (cost := price(usage)) is not None:
         counts = _raw_fields.decode(fields["usage"])
         counts["cost"] = msgspec.Raw(msgspec.json.encode(cost))
         fields["usage"] = msgspec.Raw(msgspec.json.encode(counts))
     return msgspec.json.encode(fields)
 
 
-def read_refusal(status: int, body: bytes) -> BackendRefused:
-    """Word a backend's error body, whatever its shape, as the gateway's own error."""
-    message, param, code = f"the backend answered {status}", None, None
+def read_refusal(status: int | None, body: bytes) -> BackendRefused:
+    """Word a backend's error body, whatever its shape, as the gateway's own error.
+
+    ``status`` is None when the error came under a 200: then a number in its ``code`` tells.
+    """
+    message, param, code = f"the backend answered {status or 'an error'}", None, None
     try:
         document = msgspec.json.decode(body)
     except UNREADABLE_JSON:
@@ -119,8 +132,8 @@ def read_refusal(status: int, body: bytes) -> BackendRefused:
             message = told if isinstance(told, str) else message
             param = error.get("param") if isinstance(error.get("param"), str) else None
             code = error.get("code")
-    if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600:
-        status = code
+    if status is None:
+        status = code if isinstance(code, int) and 400 <= code < 600 else 502
     return BackendRefused(
         status,
         message[:_LONGEST_MESSAGE],

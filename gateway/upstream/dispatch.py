@@ -19,7 +19,7 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.answers import check_first_event, read_refusal
+from gateway.upstream.answers import check_answer, check_first_event, read_refusal
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.sse import SseParser
@@ -113,10 +113,10 @@ class Dispatcher:
 
     async def _attempt(self, attempt: Attempt, call: UpstreamCall) -> OpenAnswer:
         backend = attempt.backend
-        backend.health.inflight += 1
+        started_s = self._clock.monotonic_s()
+        backend.health.begin(started_s)
         response: UpstreamResponse | None = None
         try:
-            started_s = self._clock.monotonic_s()
             response = await self._open(backend, call)
             answer = OpenAnswer(attempt, response, SseParser(), [], b"")
             await self._read_first(answer, call, started_s)
@@ -147,26 +147,38 @@ class Dispatcher:
         """Read as much as commits the answer: all of a plain one, the first event of a stream."""
         response = answer.response
         if response.status != 200:
-            body = await self._read_all(response, started_s, MAX_ERROR_BYTES)
-            raise read_refusal(response.status, body)
+            raise read_refusal(response.status, await self._read_error(response, started_s))
         content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         expected = "text/event-stream" if call.is_stream else "application/json"
         if content_type != expected:
             raise BadUpstreamAnswer(f"the backend answered {content_type!r}, not {expected}")
         if not call.is_stream:
-            answer.body = await self._read_all(response, started_s, MAX_ANSWER_BYTES)
+            answer.body = await self._read_all(response, started_s)
+            check_answer(answer.body)
             return
         while not answer.events:
-            waited_s = self._clock.monotonic_s() - started_s
-            piece = await response.read(max(0.0, self._timeouts.first_token_s - waited_s))
+            piece = await response.read(self._first_token_remains_s(started_s))
             if not piece:
                 raise BadUpstreamAnswer("the backend's stream ended before its first event")
             answer.events = answer.parser.feed(piece)
         check_first_event(answer.events[0])
 
-    async def _read_all(
-        self, response: UpstreamResponse, started_s: float, max_bytes: int
-    ) -> bytes:
+    def _first_token_remains_s(self, started_s: float) -> float:
+        return max(0.0, started_s + self._timeouts.first_token_s - self._clock.monotonic_s())
+
+    async def _read_error(self, response: UpstreamResponse, started_s: float) -> bytes:
+        """Read what an error says, as far as it comes: the status has told what matters."""
+        body = b""
+        try:
+            while len(body) < MAX_ERROR_BYTES and (
+                piece := await response.read(self._first_token_remains_s(started_s))
+            ):
+                body += piece
+        except UpstreamError:
+            pass
+        return body
+
+    async def _read_all(self, response: UpstreamResponse, started_s: float) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -176,8 +188,8 @@ class Dispatcher:
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.append(piece)
             size += len(piece)
-            if size > max_bytes:
-                raise BadUpstreamAnswer(f"the backend's answer exceeds {max_bytes} bytes")
+            if size > MAX_ANSWER_BYTES:
+                raise BadUpstreamAnswer(f"the backend's answer exceeds {MAX_ANSWER_BYTES} bytes")
 
     def _note_failure(self, attempt: Attempt, error: UpstreamError) -> None:
         backend = attempt.backend

@@ -46,6 +46,12 @@ class BackendHealth:
         """Whether a request may be sent: not paused, and not known to be down."""
         return self.is_up is not False and now_s >= self._closed_until_s
 
+    def begin(self, now_s: float) -> None:
+        """Count a request that is sent now; after a pause, the others wait for what it tells."""
+        self.inflight += 1
+        if self.is_paused:
+            self._pause(now_s)
+
     @property
     def is_paused(self) -> bool:
         return self._failures >= FAILURES_TO_OPEN
@@ -59,9 +65,12 @@ class BackendHealth:
     def fail(self, now_s: float) -> None:
         """Count a failure of the backend itself; never call it for a client's mistake."""
         self._failures += 1
-        if self._failures >= FAILURES_TO_OPEN:
-            self._closed_until_s = now_s + self._pause_s
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        if self._failures == FAILURES_TO_OPEN:  # those of requests under way add nothing
+            self._pause(now_s)
+
+    def _pause(self, now_s: float) -> None:
+        self._closed_until_s = now_s + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def probe(self, *, answered: bool) -> None:
         """Take the result of an active probe."""

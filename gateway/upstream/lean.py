@@ -28,6 +28,8 @@ IDLE_EXPIRY_S = 3.0
 #: Unread body beyond this pauses the socket.
 HIGH_WATER_BYTES = 256 * 1024
 MAX_HEADERS = 128
+#: Bytes before the body, of interim answers too; what one read of the socket brings may come on top.
+MAX_HEAD_BYTES = 64 * 1024
 
 
 class LeanClient:
@@ -99,8 +101,14 @@ class LeanClient:
         if reusable and not connection.is_closed:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
+            self._drop_expired(connection.idle_since)
         else:
             connection.abort()
+
+    def _drop_expired(self, now: float) -> None:
+        """Close what has idled too long; the newest is taken first, so the oldest lie in front."""
+        while self._idle and now - self._idle[0].idle_since >= IDLE_EXPIRY_S:
+            self._idle.pop(0).abort()
 
     async def close(self) -> None:
         """Close every connection, idle or busy."""
@@ -156,6 +164,8 @@ class _Connection(asyncio.Protocol):
         self._buffered = 0
         self._received_any = False
         self._has_head = False
+        self._head_bytes = 0
+        self._header_count = 0
         self._is_complete = False
         self._keeps_alive = False
 
@@ -174,14 +184,15 @@ class _Connection(asyncio.Protocol):
         """Wait for status and headers, within one deadline for all of them."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while not self._has_head:
-            remaining = deadline - asyncio.get_running_loop().time()
-            await self._wait(remaining, "the backend did not begin to answer in time")
+            await self._wait(deadline, "the backend did not begin to answer in time")
 
     async def read(self, timeout_s: float) -> bytes:
+        # Framing alone is no progress: one deadline, whatever arrives between two pieces of body.
+        deadline = asyncio.get_running_loop().time() + timeout_s
         while not self._pieces:
             if self._is_complete:
                 return b""
-            await self._wait(timeout_s, "the backend stopped sending")
+            await self._wait(deadline, "the backend stopped sending")
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._buffered = 0
@@ -190,13 +201,13 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    async def _wait(self, timeout_s: float, complaint: str) -> None:
+    async def _wait(self, deadline: float, complaint: str) -> None:
         """Wait until the parser or the socket has news; raise what the news amounts to."""
         if self._failure is not None:
             raise self._failure
         loop = asyncio.get_running_loop()
         waiter = self._waiter = loop.create_future()
-        timer = loop.call_later(timeout_s, _expire, waiter, complaint)
+        timer = loop.call_at(deadline, _expire, waiter, complaint)
         try:
             await waiter
         finally:
@@ -231,9 +242,16 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._fail(BadUpstreamAnswer("the backend's answer is not HTTP"))
             self.abort()
-            return
+            if not self._is_complete:  # what follows a whole answer does not spoil it
+                self._fail(BadUpstreamAnswer("the backend's answer is not HTTP"))
+                return
+        if not self._has_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._fail(BadUpstreamAnswer("the backend's headers are too large"))
+                self.abort()
+                return
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -253,9 +271,16 @@ class _Connection(asyncio.Protocol):
 
     # httptools callbacks
 
+    def on_message_begin(self) -> None:
+        if self._is_complete:
+            raise ValueError("a second answer, to nothing that was asked")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self.headers) >= MAX_HEADERS:
+        self._header_count += 1
+        if self._header_count > MAX_HEADERS:
             raise ValueError("too many headers")
+        if self._has_head:
+            return  # a trailer
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:

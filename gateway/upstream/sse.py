@@ -20,11 +20,11 @@ def encode_event(data: bytes) -> bytes:
 class SseParser:
     """Feed bytes, get the data of every event that is complete."""
 
-    __slots__ = ("_held_cr", "_rest")
+    __slots__ = ("_had_cr", "_rest")
 
     def __init__(self) -> None:
         self._rest = b""
-        self._held_cr = False
+        self._had_cr = False
 
     @property
     def has_rest(self) -> bool:
@@ -36,13 +36,11 @@ class SseParser:
 
         Raises BadUpstreamAnswer when an event grows past MAX_EVENT_BYTES.
         """
-        if self._held_cr:
-            piece = b"\r" + piece
-            self._held_cr = False
+        if self._had_cr:  # an LF now is the second half of a line end that was taken already
+            piece = piece.removeprefix(b"\n")
+            self._had_cr = False
         if b"\r" in piece:
-            if piece.endswith(b"\r"):  # perhaps the first half of a CR LF
-                self._held_cr = True
-                piece = piece[:-1]
+            self._had_cr = piece.endswith(b"\r")
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         text = self._rest + piece if self._rest else piece
         *blocks, self._rest = text.split(b"\n\n")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
 from gateway.errors import UNREADABLE_JSON
 
+# A count below zero would pay the caller, one without end has no price.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+
 
 class _PromptDetails(msgspec.Struct):
-    cached_tokens: int | None = 0
+    cached_tokens: _Count | None = 0
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = 0
-    completion_tokens: int | None = 0
+    prompt_tokens: _Count | None = 0
+    completion_tokens: _Count | None = 0
     prompt_tokens_details: _PromptDetails | None = None
 
 
@@ -39,8 +43,10 @@ def read_usage(raw: msgspec.Raw | bytes) -> TokenUsage | None:
     except UNREADABLE_JSON:
         return None
     details = usage.prompt_tokens_details
+    prompt_tokens = usage.prompt_tokens or 0
+    cached_tokens = (details.cached_tokens or 0) if details is not None else 0
     return TokenUsage(
-        prompt_tokens=usage.prompt_tokens or 0,
-        cached_tokens=(details.cached_tokens or 0) if details is not None else 0,
+        prompt_tokens=prompt_tokens,
+        cached_tokens=min(cached_tokens, prompt_tokens),
         completion_tokens=usage.completion_tokens or 0,
     )

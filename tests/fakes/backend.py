@@ -77,8 +77,11 @@ class Connection:
         self.writer.transport.abort()
 
     async def wait_until_client_leaves(self) -> None:
-        while await self.reader.read(65536):
-            pass
+        try:
+            while await self.reader.read(65536):
+                pass
+        except ConnectionError:
+            pass  # it left with a reset
         self.request.left.set()
 
 
@@ -133,6 +136,8 @@ class ScriptedBackend:
         self.scripts: deque[Act] = deque()
         self.requests: list[Request] = []
         self.port = 0
+        self._server: asyncio.Server | None = None
+        self._sockets: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def url(self) -> str:
@@ -140,6 +145,15 @@ class ScriptedBackend:
 
     def will(self, *acts: Act) -> None:
         self.scripts.extend(acts)
+
+    async def stop(self) -> None:
+        """End every connection and listen no longer: connecting is refused from now on."""
+        assert self._server is not None
+        self._server.close()
+        tasks = list(self._sockets)
+        for writer in self._sockets.values():
+            writer.transport.abort()
+        await asyncio.gather(*tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -170,24 +184,19 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
 @asynccontextmanager
 async def scripted_backend() -> AsyncIterator[ScriptedBackend]:
     backend = ScriptedBackend()
-    sockets: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        sockets[task] = writer
+        backend._sockets[task] = writer
         try:
             await backend._serve(reader, writer)
         finally:
-            del sockets[task]
+            del backend._sockets[task]
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    backend.port = server.sockets[0].getsockname()[1]
+    backend._server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    backend.port = backend._server.sockets[0].getsockname()[1]
     try:
         yield backend
     finally:
-        server.close()
-        tasks = list(sockets)
-        for writer in sockets.values():
-            writer.transport.abort()
-        await asyncio.gather(*tasks)
+        await backend.stop()

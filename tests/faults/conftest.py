@@ -65,11 +65,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage_with(**timeouts: float) -> AsyncIterator[Stage]:
+async def stage_with(twin: str | None = None, **timeouts: float) -> AsyncIterator[Stage]:
+    """``twin`` is the address of a second backend of model ``first``."""
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(scripted_backend())
         second = await stack.enter_async_context(scripted_backend())
         price = {"input": 1.0, "output": 2.0}
+        twins = [] if twin is None else [{"url": twin}]
         config = parse_config(
             {
                 "server": {"drain_s": 1},
@@ -77,7 +79,7 @@ async def stage_with(**timeouts: float) -> AsyncIterator[Stage]:
                 "timeouts": timeouts,
                 "models": {
                     "first": {
-                        "backends": [{"url": first.url, "model": "served-name"}],
+                        "backends": [{"url": first.url, "model": "served-name"}, *twins],
                         "price_usd_per_mtok": price,
                         "quality_prior": 0.9,
                     },

@@ -7,7 +7,15 @@ import json
 
 import pytest
 
-from tests.fakes.backend import STREAM_HEAD, Connection, chunked, event, then_hangs
+from tests.fakes.backend import (
+    STREAM_HEAD,
+    Connection,
+    chunked,
+    completion,
+    event,
+    says,
+    then_hangs,
+)
 from tests.faults.conftest import ASK, Stage, eventually
 
 
@@ -84,3 +92,32 @@ async def test_a_client_that_never_reads_is_given_up(stage: Stage) -> None:
 async def _left(stage: Stage) -> None:
     await eventually(lambda: len(stage.first.requests) == 1)
     await stage.first.requests[0].left.wait()
+
+
+async def test_a_crowd_that_leaves_at_any_moment_leaves_nothing_behind(stage: Stage) -> None:
+    async def slowly(connection: Connection) -> None:
+        leaving = asyncio.ensure_future(connection.wait_until_client_leaves())
+        for piece in (STREAM_HEAD, *(chunked(event("a")) for _ in range(50))):
+            if leaving.done():
+                break
+            connection.writer.write(piece)
+            await asyncio.wait({leaving}, timeout=0.002)
+        await leaving
+
+    async def visit(after_s: float) -> None:
+        _, writer = await send(stage, is_stream=True)
+        await asyncio.sleep(after_s)  # the fault itself: when this client leaves
+        writer.close()
+
+    stage.first.will(slowly)
+    await asyncio.gather(*(visit(n / 500) for n in range(40)))
+    await stage.census()
+    rows = stage.parts.ledger.recent
+    assert {row.outcome for row in rows} <= {"cancelled"}
+    assert len({row.decision_id for row in rows}) == len(rows) >= len(stage.first.requests)
+    async with asyncio.timeout(1):
+        for request in stage.first.requests:
+            await request.left.wait()
+    stage.first.scripts.clear()
+    stage.first.will(says(completion()))
+    assert (await stage.ask()).headers["x-routing-model"] == "first"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.fakes.backend import (
+    JSON_HEAD,
     STREAM_HEAD,
     WHOLE,
     Act,
     completion,
     json_answer,
     says,
+    scripted_backend,
     streams,
     then_closes,
     then_hangs,
@@ -19,6 +23,7 @@ from tests.fakes.backend import (
 from tests.faults.conftest import Stage, stage_with
 
 HTML = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\r\n<p>!"
+CUT = b'HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"error"'
 REDIRECT = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
 HALF_HEAD = b"HTTP/1.1 200 OK\r\ncontent-ty"
 BROKEN = [
@@ -74,6 +79,70 @@ async def test_a_clients_mistake_is_passed_on_and_never_retried(stage: Stage, st
     assert isinstance(error["code"], str)
     assert answer.headers["x-routing-model"] == "first"
     assert stage.second.requests == []
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        then_closes(CUT % 400),
+        then_hangs(CUT % 400),
+        says(json_answer({"error": {"message": "x" * 200_000}}, 400)),
+    ],
+    ids=["cut off", "unfinished", "long"],
+)
+async def test_a_clients_mistake_stays_one_however_badly_it_is_told(stage: Stage, act: Act) -> None:
+    stage.first.will(act)
+    assert (await stage.ask()).status_code == 400
+    assert stage.second.requests == []
+
+
+async def test_a_failure_whose_words_never_end_is_tried_elsewhere_in_time(stage: Stage) -> None:
+    stage.first.will(then_hangs(CUT % 503))
+    stage.second.will(says(completion()))
+    async with asyncio.timeout(2):
+        assert (await stage.ask()).headers["x-routing-model"] == "second"
+
+
+@pytest.mark.parametrize(
+    "body", [b"<p>", b"[]", b'{"error": {"message": "full", "code": 503}}'], ids=repr
+)
+async def test_a_whole_answer_that_is_none_is_tried_elsewhere(stage: Stage, body: bytes) -> None:
+    stage.first.will(says(JSON_HEAD % (200, len(body)) + body))
+    stage.second.will(says(completion()))
+    answer = await stage.ask()
+    assert (answer.status_code, answer.headers["x-routing-model"]) == (200, "second")
+
+
+async def test_nobody_listening_costs_one_attempt_and_no_request(stage: Stage) -> None:
+    handle = stage.parts.catalog.models["first"].backends[0]
+    await stage.first.stop()
+    handle.health.succeed()  # whatever a probe has seen meanwhile
+    stage.second.will(says(completion()))
+    answer = await stage.ask()
+    assert answer.headers["x-routing-model"] == "second"
+    assert answer.headers["x-routing-attempts"] == "2"
+
+
+async def test_another_backend_of_the_same_model_comes_first() -> None:
+    async with scripted_backend() as twin, stage_with(twin=twin.url) as stage:
+        stage.first.will(says(json_answer({"error": "busy"}, 503)))
+        twin.will(says(completion()))
+        answer = await stage.ask()
+        assert answer.headers["x-routing-model"] == "first"
+        assert answer.headers["x-routing-attempts"] == "2"
+        assert "x-routing-fallback-from" not in answer.headers
+        assert stage.second.requests == []
+        await stage.census()
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": -5}, {"completion_tokens": 10**400}])
+async def test_a_count_that_cannot_be_booked_spoils_no_answer(
+    stage: Stage, usage: dict[str, int]
+) -> None:
+    stage.first.will(says(json_answer({"model": "x", "choices": [], "usage": usage})))
+    assert (await stage.ask()).status_code == 200
+    (row,) = stage.parts.ledger.recent
+    assert (row.outcome, row.usage.is_estimated) == ("ok", True)
 
 
 @pytest.mark.parametrize("status", [401, 403])

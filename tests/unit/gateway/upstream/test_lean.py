@@ -155,3 +155,72 @@ async def test_a_slow_reader_slows_the_backend_instead_of_filling_memory(
     assert sent < 64 * HIGH_WATER_BYTES
     assert len(await response.read(0.3)) < 4 * HIGH_WATER_BYTES
     await response.close()
+
+
+async def test_an_answer_nobody_asked_for_is_not_read_as_part_of_the_one_before(
+    backend: ScriptedBackend, client: LeanClient
+) -> None:
+    backend.will(says(OK + b"content-length: 2\r\n\r\nhi" + OK + b"content-length: 4\r\n\r\nevil"))
+    response = await open_one(client)
+    assert response.headers["content-length"] == "2"
+    assert await read_all(response) == b"hi"
+    assert client.open_connections == 0, "what is out of step is not used again"
+
+
+async def test_framing_without_body_is_silence(
+    backend: ScriptedBackend, client: LeanClient
+) -> None:
+    async def drip(connection: Connection) -> None:
+        await connection.write(OK + b"transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n5;")
+        leaving = asyncio.ensure_future(connection.wait_until_client_leaves())
+        while not leaving.done():
+            connection.writer.write(b"x")
+            await asyncio.wait({leaving}, timeout=0.02)
+
+    backend.will(drip)
+    response = await open_one(client)
+    assert await response.read(0.3) == b"hi"
+    with pytest.raises(FirstByteTimeout):
+        async with asyncio.timeout(2):
+            await response.read(0.2)
+    await response.close()
+
+
+@pytest.mark.parametrize("line", [b"x: %b", b"%b: x"], ids=["value", "name"])
+async def test_a_header_without_end_is_given_up_long_before_memory_ends(
+    backend: ScriptedBackend, client: LeanClient, line: bytes
+) -> None:
+    backend.will(says(OK + line % (b"y" * 2**24) + b"\r\n\r\n"))
+    with pytest.raises(BadUpstreamAnswer):
+        await open_one(client)
+    assert client.open_connections == 0
+
+
+async def test_one_header_repeated_counts_each_time(
+    backend: ScriptedBackend, client: LeanClient
+) -> None:
+    backend.will(says(OK + b"h: x\r\n" * 500 + b"content-length: 0\r\n\r\n"))
+    with pytest.raises(BadUpstreamAnswer):
+        await open_one(client)
+
+
+async def test_a_trailer_is_no_header(backend: ScriptedBackend, client: LeanClient) -> None:
+    chunks = b"transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\ncontent-type: evil\r\n\r\n"
+    backend.will(says(OK + chunks))
+    response = await open_one(client)
+    assert await read_all(response) == b"hi"
+    assert "content-type" not in response.headers
+
+
+async def test_idle_connections_are_closed_once_they_are_old(
+    backend: ScriptedBackend, client: LeanClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.will(says(OK + b"content-length: 2\r\n\r\nhi"))
+    responses = [await open_one(client) for _ in range(3)]
+    for response in responses:
+        await read_all(response)
+    assert client.open_connections == 3
+    monkeypatch.setattr("gateway.upstream.lean.IDLE_EXPIRY_S", 1e-9)
+    await read_all(await open_one(client))
+    assert client.open_connections <= 1
+    assert len(backend.requests) == 4

@@ -74,3 +74,11 @@ def test_an_unfinished_event_is_known() -> None:
     assert not parser.has_rest
     parser.feed(b"data: ha")
     assert parser.has_rest
+
+
+def test_an_event_that_ends_in_a_bare_cr_waits_for_nothing() -> None:
+    parser = SseParser()
+    assert parser.feed(b"data: [DONE]\r\r") == [b"[DONE]"]
+    assert parser.feed(b"\ndata: x\r\n\r") == [b"x"]
+    assert parser.feed(b"\n") == []
+    assert not parser.has_rest
