@@ -33,20 +33,39 @@ CAPABILITIES = ("tools", "vision", "json_schema", "logprobs")
 def _resolve_secret(value: object) -> object:
     if not isinstance(value, str):
         return value
-    kind, _, where = value.partition(":")
+    secret = _read_secret(value).strip()
+    if not secret or not _fits_header(secret):
+        raise ValueError(f"{value} must hold a line of printable ASCII")
+    return secret
+
+
+def _read_secret(reference: str) -> str:
+    kind, _, where = reference.partition(":")
     if kind == "env":
         if where not in os.environ:
             raise ValueError(f"environment variable {where} is not set")
         return os.environ[where]
     if kind == "file":
         try:
-            return Path(where).read_text().strip()
+            return Path(where).read_text()
         except OSError as error:
             raise ValueError(f"cannot read {where}: {error.strerror}") from error
     raise ValueError("write a secret as env:NAME or file:PATH, never in the file itself")
 
 
+def _fits_header(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _check_name(name: str) -> str:
+    if not name or not _fits_header(name):
+        raise ValueError("a name must be printable ASCII, since response headers carry it")
+    return name
+
+
 def _check_url(url: HttpUrl) -> HttpUrl:
+    if url.query is not None or url.fragment is not None:
+        raise ValueError("a base URL has no query and no fragment")
     if url.username or url.password:
         raise ValueError("put credentials into api_key, not into the URL")
     return url
@@ -54,6 +73,7 @@ def _check_url(url: HttpUrl) -> HttpUrl:
 
 Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
 BackendUrl = Annotated[HttpUrl, AfterValidator(_check_url)]
+Name = Annotated[str, AfterValidator(_check_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -106,7 +126,7 @@ class Backend(_Section):
     model: str | None = Field(None, description="the model's name at this backend, if it differs")
     extra_body: Mapping[str, Any] = Field({}, description="fields set in every request to it")
     transport: Literal["lean", "httpx2"] = "lean"
-    name: str | None = Field(None, description="what clients see of it; host and port by default")
+    name: Name | None = Field(None, description="what clients see of it; host and port by default")
 
     @property
     def address(self) -> str:
@@ -137,7 +157,7 @@ class Config(_Section):
     state: State = State()
     router: Router = Router()
     timeouts: Timeouts = Timeouts()
-    models: Mapping[str, Model] = Field(min_length=1)
+    models: Mapping[Name, Model] = Field(min_length=1)
 
 
 def load_config(path: Path, **server: int | None) -> Config:
@@ -149,13 +169,14 @@ def load_config(path: Path, **server: int | None) -> Config:
         document = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping with at least the key 'models'")
     overrides = {key: value for key, value in server.items() if value is not None}
-    if overrides:
-        document["server"] = {**(document.get("server") or {}), **overrides}
+    section = document.get("server") or {}
+    if overrides and isinstance(section, dict):
+        document["server"] = {**section, **overrides}
     return parse_config(document, str(path))
 
 

@@ -36,6 +36,10 @@ def complaint(document: dict[str, Any]) -> str:
         ({"models": {}}, "models: "),
         ({"models": {"m": {"backends": []}}}, "models.m.backends: "),
         ({"models": {"auto": {"backends": [{"url": URL}]}}}, "models.auto: "),
+        ({"models": {"λ": {"backends": [{"url": URL}]}}}, "models.λ"),
+        ({"models": {"a\r\nb": {"backends": [{"url": URL}]}}}, "models."),
+        (with_backend(name="a\nb"), "models.m.backends.0.name: "),
+        (with_backend(url=f"{URL}?key=1"), "models.m.backends.0.url: "),
         ({"models": {"router-x": {"backends": [{"url": URL}]}}}, "models.router-x: "),
         ({**with_backend(), "auth": {"mode": "keys"}}, "auth.mode: "),
         ({**with_backend(), "state": {"url": "redis://x"}}, "state.url: "),
@@ -69,12 +73,38 @@ def test_a_reference_to_nothing_says_so(reference: str) -> None:
     assert reference.partition(":")[2] in complaint(with_backend(api_key=reference))
 
 
-@pytest.mark.parametrize("text", ["models: [", "- a\n- b", "", "42"])
-def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("secret", ["", " \n", "canary\r\nx-other: 1", "canary-λ"])
+def test_a_secret_that_no_header_can_carry_is_refused_unquoted(
+    monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("SOME_KEY", secret)
+    said = complaint(with_backend(api_key="env:SOME_KEY"))
+    assert "models.m.backends.0.api_key: env:SOME_KEY" in said
+    assert "canary" not in said
+
+
+def test_the_line_end_of_a_secret_is_not_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "canary\n")
+    key = (
+        parse_config(with_backend(api_key="env:SOME_KEY"), "c.yaml").models["m"].backends[0].api_key
+    )
+    assert key is not None
+    assert key.get_secret_value() == "canary"
+
+
+@pytest.mark.parametrize(
+    "text", [b"models: [", b"- a\n- b", b"", b"42", b"\xff\xfe", b"[" * 20_000, b"server: 5"]
+)
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text(text)
+    path.write_bytes(text)
     with pytest.raises(ConfigError, match=r"c\.yaml"):
-        load_config(path)
+        load_config(path, port=1)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no-such\.yaml"):
+        load_config(tmp_path / "no-such.yaml")
 
 
 def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
