@@ -47,7 +47,7 @@ class Catalog:
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self._clock = clock
-        self._transports: dict[str, Transport] = {}
+        self._transports: dict[tuple[str, str, str], Transport] = {}
         self.models: dict[str, CatalogModel] = {
             name: self._build(name, model) for name, model in config.models.items()
         }
@@ -63,8 +63,9 @@ class Catalog:
         )
 
     def _handle(self, model: str, backend: Backend) -> BackendHandle:
-        # Models of one server share its connections.
-        key = f"{backend.transport} {backend.address} {backend.api_key}"
+        # Models of one server share its connections, as far as they share its key.
+        secret = "" if backend.api_key is None else backend.api_key.get_secret_value()
+        key = (backend.transport, backend.address, secret)
         transport = self._transports.get(key)
         if transport is None:
             transport = self._transports[key] = open_transport(backend)
