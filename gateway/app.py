@@ -1,4 +1,4 @@
-"""The ASGI application: traffic goes straight to the pipeline, FastAPI serves the rest."""
+"""The service: routes of the data path by their path, and FastAPI for the rest."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
+from starlette.types import Receive, Scope, Send
 
 import gateway
 from gateway.api.control import control_router
 from gateway.api.data_path import DataRoute
-from gateway.api.exchange import Receive, Scope, Send
 from gateway.api.openapi import describe_data_path
 from gateway.config import Config
 from gateway.console.routes import console_app
@@ -27,29 +27,23 @@ _log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """The whole service as one ASGI app.
+    """What one process serves: ``data_routes`` by ``server.http_protocol``, as ASGI what is left.
 
-    The data path is looked up by path before any framework runs: FastAPI's own routing costs more
-    than everything the gateway does for a request.
+    FastAPI's own routing costs more than everything the gateway does for a request.
     """
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self._data_routes = {
-            f"/v1{endpoint.path}": DataRoute(
-                endpoint, parts.pipeline, parts.config, parts.clock, parts.tasks
+        self.data_routes = {
+            f"/v1{endpoint.path}".encode(): DataRoute(
+                endpoint, parts.pipeline, parts.config, parts.clock
             )
             for endpoint in (CHAT, COMPLETIONS)
         }
-        self._rest = _control_app(parts)
+        self._control = _control_app(parts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            route = self._data_routes.get(scope["path"])
-            if route is not None:
-                await route(scope, receive, send)
-                return
-        await self._rest(scope, receive, send)
+        await self._control(scope, receive, send)
 
 
 def create_app(config: Config) -> Gateway:

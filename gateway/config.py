@@ -103,7 +103,9 @@ class Router(_Section):
 
 
 class Timeouts(_Section):
-    """Deadlines of one attempt at a backend, in seconds."""
+    """Deadlines in seconds: of a client's request, of one attempt at a backend, of the answer."""
+
+    receive_s: float = Field(30, gt=0, description="for a request to arrive whole")
 
     connect_s: float = Field(2, gt=0)
     first_token_s: float = Field(30, gt=0)

@@ -4,7 +4,8 @@
 
     GatewayError
     ├─ ClientError 4xx      InvalidRequest · UnknownModel · NotFound · MethodNotAllowed
-    │                       BodyTooLarge · UnsupportedMedia · RoutingInfeasible
+    │                       ReceiptTimeout · BodyTooLarge · UnsupportedMedia · HeadersTooLarge
+    │                       RoutingInfeasible
     ├─ Capacity 503         Overloaded · NoUsableBackend
     ├─ UpstreamError 502    BackendRefused (status of the backend kept)
     │   ├─ before commit    ConnectFailed · FirstByteTimeout · BadUpstreamAnswer    tried elsewhere
@@ -97,6 +98,18 @@ class MethodNotAllowed(ClientError):
 class BodyTooLarge(ClientError):
     status = 413
     code = "body_too_large"
+
+
+class ReceiptTimeout(ClientError):
+    """The request did not arrive in the time allowed."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class HeadersTooLarge(ClientError):
+    status = 431
+    code = "headers_too_large"
 
 
 class UnsupportedMedia(ClientError):

@@ -1,7 +1,4 @@
-"""Supervised background tasks: the only place that starts one.
-
-A task started here is kept alive, its failure is logged with its name, and all end with the group.
-"""
+"""Supervised tasks: the only place that starts one."""
 
 from __future__ import annotations
 
@@ -13,8 +10,21 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 
+def start_task(
+    work: Coroutine[Any, Any, None], kept_in: set[asyncio.Task[None]]
+) -> asyncio.Task[None]:
+    """Start ``work``, which handles its own errors; ``kept_in`` holds it until it ends."""
+    task = asyncio.get_running_loop().create_task(work)
+    kept_in.add(task)
+    task.add_done_callback(kept_in.discard)
+    return task
+
+
 class TaskGroup:
-    """Long-lived tasks that end together when the owner closes the group."""
+    """Long-lived tasks that end together when the owner closes the group.
+
+    A task started here is kept alive, and its failure is logged with its name.
+    """
 
     __slots__ = ("_tasks",)
 

@@ -1,152 +1,231 @@
-"""One HTTP exchange over plain ASGI: bounded reading, deadlined writing, and a watch for who leaves."""
+"""One request and its answer on a client's connection: checked, collected, written with a deadline.
+
+Traffic does not pass through ASGI: its scope, its messages and the watching of a client cost more
+than everything the gateway does for a request. ``server.http_protocol`` drives an exchange; the
+pipeline sees it as its ``Reply``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Protocol
 
 from gateway.errors import BodyTooLarge, ClientGone, GatewayError, InvalidRequest, UnsupportedMedia
-from gateway.tasks import TaskGroup
 from gateway.upstream.sse import encode_event
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_JSON = {"content-type": "application/json"}
-_EVENT_STREAM = {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",
-}
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+_JSON = "content-type: application/json\r\n"
+_EVENT_STREAM = (
+    "content-type: text/event-stream; charset=utf-8\r\n"
+    "cache-control: no-cache\r\n"
+    "x-accel-buffering: no\r\n"
+)
+_CLOSE = "connection: close\r\n"
+
+
+class Flow(Protocol):
+    """Back-pressure of one connection, as uvicorn keeps it."""
+
+    @property
+    def write_paused(self) -> bool: ...
+
+    async def drain(self) -> None: ...
+
+
+class Connection(Protocol):
+    """What an exchange needs of the connection it is on."""
+
+    transport: asyncio.Transport
+
+    @property
+    def flow(self) -> Flow: ...
+
+    def standing_headers(self) -> str:
+        """Header lines that every answer carries."""
+
+    def on_response_complete(self) -> None: ...
 
 
 class Exchange:
-    """The client's end of one request; see pipeline.Reply."""
+    """See pipeline.Reply. ``response_complete`` and ``keep_alive`` are read by uvicorn's protocol."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, send_s: float) -> None:
-        self._receive = receive
-        self._send = send
-        self._send_s = send_s
+    __slots__ = (
+        "_body_bytes",
+        "_connection",
+        "_has_begun",
+        "_is_chunked",
+        "_max_body_bytes",
+        "_pieces",
+        "_send_s",
+        "headers",
+        "is_head_request",
+        "is_http_1_0",
+        "is_received",
+        "keep_alive",
+        "request_id",
+        "response_complete",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        headers: Iterable[tuple[bytes, bytes]],
+        *,
+        keep_alive: bool,
+        max_body_bytes: int,
+        send_s: float,
+    ) -> None:
+        self._connection = connection
         self.headers: dict[str, str] = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+            name.decode("latin-1"): value.decode("latin-1") for name, value in headers
         }
-        told = self.headers.get("x-request-id", "")
-        self.request_id = told if _REQUEST_ID.fullmatch(told) else f"req_{secrets.token_hex(12)}"
+        told = self.headers.get("x-request-id")
+        is_told = told is not None and _REQUEST_ID.fullmatch(told) is not None
+        self.request_id = told if told and is_told else f"req_{secrets.token_hex(12)}"
+        self.keep_alive = keep_alive
+        self.is_http_1_0 = False
+        self.is_head_request = False
+        self.is_received = False
+        self.response_complete = False
+        self._max_body_bytes = max_body_bytes
+        self._send_s = send_s
+        self._pieces: list[bytes] = []
+        self._body_bytes = 0
         self._has_begun = False
-        self._has_ended = False
+        self._is_chunked = False
 
-    # reading
+    # receiving
 
-    async def read_json_body(self, max_bytes: int) -> bytes:
-        """Return the whole body.
-
-        Raises UnsupportedMedia, BodyTooLarge, or ClientGone when the client leaves while sending.
-        """
-        kind = self.headers.get("content-type", "application/json").partition(";")[0].strip()
-        if not kind.lower().endswith("json"):
-            raise UnsupportedMedia(f"send content-type: application/json, not {kind[:80]!r}")
+    def check_headers(self) -> None:
+        """Raise UnsupportedMedia, BodyTooLarge or InvalidRequest for what the headers rule out."""
+        kind = self.headers.get("content-type", "application/json")
+        if kind != "application/json":
+            essence = kind.partition(";")[0].strip()
+            if not essence.lower().endswith("json"):
+                raise UnsupportedMedia(f"send content-type: application/json, not {kind[:80]!r}")
         if self.headers.get("content-encoding", "identity").lower() != "identity":
             raise UnsupportedMedia("send the body without a content-encoding")
-        too_large = BodyTooLarge(f"the body exceeds {max_bytes} bytes")
         length = self.headers.get("content-length", "0")
         if not length.isdecimal():
             raise InvalidRequest("content-length is not a number")
-        if int(length) > max_bytes:
-            raise too_large
-        pieces: list[bytes] = []
-        size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            piece = message.get("body", b"")
-            size += len(piece)
-            if size > max_bytes:
-                raise too_large
-            pieces.append(piece)
-            if not message.get("more_body", False):
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if int(length) > self._max_body_bytes:
+            raise self._too_large()
 
-    @asynccontextmanager
-    async def watched(self, tasks: TaskGroup) -> AsyncIterator[None]:
-        """Cancel the block when the client leaves; leaving it so raises ClientGone.
+    def receive(self, piece: bytes) -> None:
+        """Take a piece of the body. Raises BodyTooLarge."""
+        self._body_bytes += len(piece)
+        if self._body_bytes > self._max_body_bytes:
+            self._pieces.clear()
+            raise self._too_large()
+        self._pieces.append(piece)
 
-        uvicorn tells a handler nothing of a client that leaves before the answer begins.
-        """
-        handler = asyncio.current_task()
-        assert handler is not None  # noqa: S101 - ASGI handlers run in tasks
-        is_gone = False
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body exceeds {self._max_body_bytes} bytes")
 
-        async def watch() -> None:
-            nonlocal is_gone
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            if not self._has_ended:  # uvicorn calls the end of an answer a disconnect too
-                is_gone = True
-                handler.cancel()
+    def take_body(self) -> bytes:
+        """Return the whole body; it is kept no longer here."""
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-        watcher = tasks.spawn("watch-client", watch())
-        try:
-            yield
-        except asyncio.CancelledError:
-            if is_gone and handler.uncancel() == 0:
-                raise ClientGone from None
-            raise
-        finally:
-            watcher.cancel()
+    # answering
 
-    # writing
+    @property
+    def has_left(self) -> bool:
+        """Whether the client is gone, or as good as gone."""
+        return self._connection.transport.is_closing()
 
     async def begin_stream(self, headers: Mapping[str, str]) -> None:
-        await self._start(200, {**_EVENT_STREAM, **headers})
+        framing = ""
+        if self.is_http_1_0:
+            self.keep_alive = False
+        else:
+            self._is_chunked = True
+            framing = "transfer-encoding: chunked\r\n"
+        self._write(self._head(200, _EVENT_STREAM + framing, headers))
 
     async def send(self, data: bytes) -> None:
-        """Send a piece of the body. Raises ClientGone when the client does not read it in time."""
-        await self._put({"type": "http.response.body", "body": data, "more_body": True})
+        """Send a piece of a stream. Raises ClientGone when the client does not read it in time."""
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        if self._connection.flow.write_paused:
+            await self._drain()
 
     async def end_stream(self) -> None:
-        await self._end(b"")
+        self._finish(b"0\r\n\r\n" if self._is_chunked else b"")
 
     async def answer(self, headers: Mapping[str, str], body: bytes) -> None:
-        await self._whole(200, headers, body)
+        self.answer_now(200, headers, body)
+        if self._connection.flow.write_paused:
+            await self._drain()
 
     async def fail(self, error: GatewayError, headers: Mapping[str, str]) -> None:
         """Send an error object: as the answer, or as the last event of a stream that began."""
-        if self._has_ended:
+        self.fail_now(error, headers)
+
+    def fail_now(self, error: GatewayError, headers: Mapping[str, str]) -> None:
+        """Like ``fail``; an error object is small enough never to wait."""
+        if self.response_complete:
             return
         if self._has_begun:
-            await self.send(encode_event(error.body()))
-            await self.end_stream()
+            event = encode_event(error.body())
+            if self._is_chunked:
+                self._finish(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
+            else:
+                self._finish(event)
             return
         extra = dict(headers)
         if error.should_retry is not None:
             extra["x-should-retry"] = "true" if error.should_retry else "false"
         if error.retry_after_s is not None:
             extra["retry-after"] = str(error.retry_after_s)
-        await self._whole(error.status, extra, error.body())
+        self.answer_now(error.status, extra, error.body())
 
-    async def _whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        await self._start(status, {**_JSON, **headers, "content-length": str(len(body))})
-        await self._end(body)
+    def answer_now(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Write a whole answer without waiting for the client to read it."""
+        head = self._head(status, f"{_JSON}content-length: {len(body)}\r\n", headers)
+        self._finish(head if self.is_head_request else head + body)
 
-    async def _end(self, body: bytes) -> None:
-        self._has_ended = True
-        await self._put({"type": "http.response.body", "body": body, "more_body": False})
-
-    async def _start(self, status: int, headers: Mapping[str, str]) -> None:
+    def _head(self, status: int, fixed: str, headers: Mapping[str, str]) -> bytes:
         self._has_begun = True
-        encoded = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in headers.items()]
-        await self._put({"type": "http.response.start", "status": status, "headers": encoded})
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+            raise ValueError("a response header holds a line break")
+        closing = "" if self.keep_alive else _CLOSE
+        standing = self._connection.standing_headers()
+        text = f"{_STATUS_LINES[status]}{standing}{fixed}{closing}{lines}\r\n"
+        return text.encode("latin-1")
 
-    async def _put(self, message: MutableMapping[str, Any]) -> None:
+    def _write(self, data: bytes) -> None:
+        transport = self._connection.transport
+        if transport.is_closing():
+            raise ClientGone
+        transport.write(data)
+
+    def _finish(self, data: bytes) -> None:
+        """Write the last bytes of the answer and give the connection free for the next request."""
+        self.response_complete = True
+        transport = self._connection.transport
+        if transport.is_closing():
+            return
+        transport.write(data)
+        if not self.keep_alive:
+            transport.close()
+        self._connection.on_response_complete()
+
+    async def _drain(self) -> None:
         try:
             async with asyncio.timeout(self._send_s):
-                await self._send(message)
+                await self._connection.flow.drain()
         except TimeoutError as error:
+            # Closing would wait for the client to read what is buffered, perhaps for ever.
+            self._connection.transport.abort()
             raise ClientGone from error
+
+    def abort(self) -> None:
+        """Leave no doubt that nothing more will come."""
+        if not self.response_complete:
+            self._connection.transport.abort()

@@ -14,6 +14,7 @@ import uvicorn
 from gateway.app import Gateway, create_app
 from gateway.config import CONFIG_VARIABLE, Config, Server, config_from_environment
 from gateway.errors import ConfigError
+from gateway.server.http_protocol import GuardedHttp
 from gateway.telemetry.logs import configure_logs
 
 #: Shorter than the clients' own, longer than a pause in a conversation.
@@ -71,7 +72,7 @@ def uvicorn_settings(server: Server, app: Gateway | str) -> dict[str, Any]:
         "host": server.host,
         "port": server.port,
         "loop": "uvloop",
-        "http": "httptools",
+        "http": GuardedHttp,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,
