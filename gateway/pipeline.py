@@ -104,33 +104,39 @@ class Pipeline:
             self.metrics.requests.labels("none", "none", "rejected").inc()
             await reply.fail(error, {"x-request-id": incoming.request_id})
 
-    def plan(self, incoming: Incoming, principal: Principal) -> Plan:
+    def plan(
+        self, incoming: Incoming, principal: Principal, *, always_scored: bool = False
+    ) -> Plan:
         """Decide who should answer, without asking anybody.
 
-        Raises ClientError for what is wrong with the request, Capacity when nobody can answer.
+        A request that names its model is not scored, since no score would change the choice;
+        ``always_scored`` does it all the same. Raises ClientError for what is wrong with the
+        request, Capacity when nobody can answer.
         """
-        with self.metrics.stage("parse"):
-            request = parse_request(incoming.body, incoming.endpoint)
-            try:
-                model = parse_model_name(request.model)
-                flags = parse_flags(model, incoming.headers, request.routing, principal.routing)
-            except FlagError as error:
-                raise InvalidRequest(str(error), param=error.field) from error
-            self.decider.check_model(model)
-        with self.metrics.stage("featurise"):
-            features = featurise(
-                request.prompt, request.prompt_bytes, request.fields, request.max_output_tokens
-            )
-        with self.metrics.stage("score"):
-            estimates = self.scorer.score(features.ask)
-        with self.metrics.stage("choose"):
-            try:
-                decision = self.decider.decide(model, flags, features, estimates)
-            except RoutingInfeasible as error:
-                self.metrics.infeasible.labels(error.constraint).inc()
-                raise
-        overhead_s = self.clock.monotonic_s() - incoming.received_s
-        self.metrics.overhead_seconds.observe(overhead_s)
+        laps = [self.clock.monotonic_s()]
+        request = parse_request(incoming.body, incoming.endpoint)
+        try:
+            model = parse_model_name(request.model)
+            flags = parse_flags(model, incoming.headers, request.routing, principal.routing)
+        except FlagError as error:
+            raise InvalidRequest(str(error), param=error.field) from error
+        self.decider.check_model(model)
+        laps.append(self.clock.monotonic_s())
+        features = featurise(
+            request.prompt, request.prompt_bytes, request.fields, request.max_output_tokens
+        )
+        laps.append(self.clock.monotonic_s())
+        is_scored = always_scored or model.pinned is None or flags.flags.min_quality is not None
+        estimates = self.scorer.score(features.ask) if is_scored else self.scorer.prior
+        laps.append(self.clock.monotonic_s())
+        try:
+            decision = self.decider.decide(model, flags, features, estimates)
+        except RoutingInfeasible as error:
+            self.metrics.infeasible.labels(error.constraint).inc()
+            raise
+        laps.append(self.clock.monotonic_s())
+        overhead_s = laps[-1] - incoming.received_s
+        self.metrics.observe_decision(laps, overhead_s)
         return Plan(incoming.request_id, request, features, decision, overhead_s)
 
     async def _answer(self, plan: Plan, record: Reservation, reply: Reply) -> None:

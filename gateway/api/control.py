@@ -65,7 +65,7 @@ def control_router(parts: Parts) -> APIRouter:
         received_s = parts.clock.monotonic_s()
         headers = dict(request.headers)
         incoming = Incoming(CHAT, "route", headers, await request.body(), received_s)
-        plan = parts.pipeline.plan(incoming, authenticate(headers))
+        plan = parts.pipeline.plan(incoming, authenticate(headers), always_scored=True)
         return Response(decision_document(plan, parts.catalog), media_type="application/json")
 
     @router.get("/health/live")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,26 @@ def load_router(config: Config) -> Router | None:
     return router
 
 
+def _prior(router: Router) -> Estimates:
+    """What is expected of every model before a prompt is looked at, with all the doubt there is."""
+    blank = router.score("")
+    return replace(
+        blank,
+        quality_low=np.zeros_like(blank.quality),
+        quality_high=np.ones_like(blank.quality),
+    )
+
+
 class Scorer:
-    """The boundary around the router model: whatever it does, a request is answered."""
+    """The boundary around the router model: whatever it does, a request is answered.
+
+    ``prior`` is what it expects of a prompt that it has not seen; None without a router.
+    """
 
     def __init__(self, router: Router | None, metrics: Metrics) -> None:
         self._router = router
         self._metrics = metrics
+        self.prior = None if router is None else _prior(router)
 
     @property
     def version(self) -> str:

@@ -5,7 +5,8 @@ Labels come from closed sets: model, backend, profile, reason, stage, outcome; n
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
+from itertools import pairwise
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -50,10 +51,9 @@ class Metrics:
         self.decision_seconds = new.histogram(
             "decision_seconds", "Time of each step of a decision", _STAGE_BUCKETS, "stage"
         )
-        self._stages = {
-            name: self.decision_seconds.labels(name)
-            for name in ("parse", "featurise", "score", "choose")
-        }
+        self._stages = [
+            self.decision_seconds.labels(name) for name in ("parse", "featurise", "score", "choose")
+        ]
         self.overhead_seconds = new.histogram(
             "overhead_seconds", "Gateway time before the backend is asked", _STAGE_BUCKETS
         )
@@ -101,9 +101,11 @@ class Metrics:
             "breaker_state", "0 closed, 1 open: the backend is left alone", "model", "backend"
         )
 
-    def stage(self, name: str) -> AbstractContextManager[object]:
-        """Time one step of a decision: ``with metrics.stage("score"): ...``."""
-        return self._stages[name].time()
+    def observe_decision(self, laps: Sequence[float], overhead_s: float) -> None:
+        """Take one decision: the moments between which its steps lie, in seconds, and its whole."""
+        for stage, (began_s, ended_s) in zip(self._stages, pairwise(laps), strict=True):
+            stage.observe(ended_s - began_s)
+        self.overhead_seconds.observe(overhead_s)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -153,7 +153,11 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._exchanges = 0
         self._failure: UpstreamError | None = None
+        self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._complaint = ""
         self._is_paused = False
         self._begin()
 
@@ -182,13 +186,13 @@ class _Connection(asyncio.Protocol):
 
     async def head_arrives(self, timeout_s: float) -> None:
         """Wait for status and headers, within one deadline for all of them."""
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        deadline = self._loop.time() + timeout_s
         while not self._has_head:
             await self._wait(deadline, "the backend did not begin to answer in time")
 
     async def read(self, timeout_s: float) -> bytes:
         # Framing alone is no progress: one deadline, whatever arrives between two pieces of body.
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        deadline = self._loop.time() + timeout_s
         while not self._pieces:
             if self._is_complete:
                 return b""
@@ -205,14 +209,29 @@ class _Connection(asyncio.Protocol):
         """Wait until the parser or the socket has news; raise what the news amounts to."""
         if self._failure is not None:
             raise self._failure
-        loop = asyncio.get_running_loop()
-        waiter = self._waiter = loop.create_future()
-        timer = loop.call_at(deadline, _expire, waiter, complaint)
+        self._deadline, self._complaint = deadline, complaint
+        if self._timer is None or self._timer.when() > deadline:
+            self._set_timer()
+        self._waiter = self._loop.create_future()
         try:
-            await waiter
+            await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
+
+    def _look_at_deadline(self) -> None:
+        """A timer outlives many waits: setting one for each would cost more than the wait."""
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+        else:
+            self._waiter.set_exception(FirstByteTimeout(self._complaint))
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -256,6 +275,9 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._is_complete:
             return
         ends_at_close = self._has_head and not {"content-length", "transfer-encoding"} & set(
@@ -305,8 +327,3 @@ class _Connection(asyncio.Protocol):
             return
         self._keeps_alive = self._parser.should_keep_alive()
         self._is_complete = True
-
-
-def _expire(waiter: asyncio.Future[None], complaint: str) -> None:
-    if not waiter.done():
-        waiter.set_exception(FirstByteTimeout(complaint))
