@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+import msgspec
+
 from gateway.clock import Clock
 from gateway.config import Timeouts
 from gateway.decision.catalog import Catalog
@@ -32,8 +34,7 @@ from gateway.upstream.dispatch import Dispatcher, OpenAnswer, Trail, UpstreamCal
 from gateway.upstream.stream import StreamRelay
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True):
     """One request as received: bounded, identified, not yet understood."""
 
     endpoint: Endpoint
@@ -59,8 +60,7 @@ class Reply(Protocol):
     async def end_stream(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Everything known before a backend is asked."""
 
     request_id: str

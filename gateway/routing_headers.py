@@ -36,5 +36,7 @@ def routing_headers(
 
 def _ascii(text: str) -> str:
     """A header's value: one line of printable ASCII, bounded."""
+    if text.isascii() and text.isprintable():
+        return text[:500]
     shown = text.encode("ascii", "replace").decode()
     return "".join(c if c.isprintable() else " " for c in shown)[:500]

@@ -8,7 +8,7 @@ from policies.constraints import find_violations
 from policies.infeasible import Verdict, excess, firm_part, infeasible, relax
 from policies.objective import rank, weigh
 from policies.pareto import pareto_front
-from policies.reason import explain_choice, explain_effort
+from policies.reason import ONLY_ONE, explain_choice, explain_effort
 from policies.types import Candidate, Decision, Evaluated, Needs, RoutingFlags
 
 
@@ -35,6 +35,8 @@ def choose(candidates: Sequence[Candidate], flags: RoutingFlags, needs: Needs) -
         if all(verdicts):
             raise infeasible(candidates, verdicts)
     pool = [c for c, verdict in zip(candidates, verdicts, strict=True) if not verdict]
+    if len(candidates) == 1:
+        return _only(pool[0], flags, relaxed)
     weighed = weigh(pool, flags)
     order = rank(pool, weighed.values)
     front = pareto_front(pool)
@@ -49,6 +51,16 @@ def choose(candidates: Sequence[Candidate], flags: RoutingFlags, needs: Needs) -
         order=tuple(pool[place].model for place in order),
         evaluated=evaluated,
         reason="pinned" if flags.is_pinned else explain_choice(pool, weighed, order),
+        relaxed=relaxed,
+    )
+
+
+def _only(candidate: Candidate, flags: RoutingFlags, relaxed: tuple[str, ...]) -> Decision:
+    """What the general way comes to for one candidate: every cost scales to nothing."""
+    return Decision(
+        order=(candidate.model,),
+        evaluated=(Evaluated(candidate, (), True, 1 - candidate.quality),),
+        reason="pinned" if flags.is_pinned else ONLY_ONE,
         relaxed=relaxed,
     )
 

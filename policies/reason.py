@@ -9,6 +9,8 @@ from policies.infeasible import Verdict, excess
 from policies.objective import Weighed
 from policies.types import Candidate
 
+ONLY_ONE = "only feasible candidate"
+
 
 def explain_choice(pool: Sequence[Candidate], weighed: Weighed, order: Sequence[int]) -> str:
     """Say what set the winner apart from the runner-up of a feasible pool.
@@ -16,7 +18,7 @@ def explain_choice(pool: Sequence[Candidate], weighed: Weighed, order: Sequence[
     The goal named is the one whose term favours the winner most.
     """
     if len(order) == 1:
-        return "only feasible candidate"
+        return ONLY_ONE
     winner, next_best = order[0], order[1]
     chosen, other = pool[winner], pool[next_best]
     if weighed.values[winner] == weighed.values[next_best]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 import gateway
 from gateway.clock import Clock
@@ -28,8 +29,7 @@ UNKNOWN_OUTPUT_TOKENS = 256.0
 _DECIDING_FIELDS = set(Model.model_fields) - {"backends"}
 
 
-@dataclass(frozen=True, slots=True)
-class RoutedDecision:
+class RoutedDecision(msgspec.Struct, frozen=True):
     """A decision with everything that explains it."""
 
     decision_id: str
@@ -38,7 +38,12 @@ class RoutedDecision:
     plan: Decision
     chosen: Candidate
     warnings: tuple[str, ...]
-    effective_routing: Mapping[str, object]
+    parsed: ParsedFlags
+
+    @property
+    def effective_routing(self) -> Mapping[str, object]:
+        """The flags in force as a ``routing`` object."""
+        return self.parsed.effective
 
 
 def policy_version(config: Config, router_version: str) -> str:
@@ -99,7 +104,7 @@ class Decider:
             plan=plan,
             chosen=chosen,
             warnings=(*parsed.warnings, *_doubts(parsed, estimates, models)),
-            effective_routing=parsed.effective,
+            parsed=parsed,
         )
 
     def _pool(self, request: ModelRequest) -> list[CatalogModel]:
@@ -114,9 +119,9 @@ class Decider:
         estimates: Estimates | None,
     ) -> Iterable[Candidate]:
         now_s = self._clock.monotonic_s()
-        column = {} if estimates is None else {m: i for i, m in enumerate(estimates.models)}
+        predictions = _Predictions(estimates)
         for model in models:
-            quality, low, high, tokens = _predicted(model, estimates, column.get(model.name))
+            quality, low, high, tokens = predictions.of(model)
             if features.max_output_tokens is not None:
                 tokens = min(tokens, float(features.max_output_tokens))
             usable = model.usable_backends(now_s)
@@ -140,22 +145,30 @@ class Decider:
             )
 
 
-def _predicted(
-    model: CatalogModel, estimates: Estimates | None, column: int | None
-) -> tuple[float, float, float, float]:
-    """Quality, its interval, and output tokens; what the router never saw gets the widest doubt."""
-    if estimates is not None and column is not None:
-        return (
-            float(estimates.quality[column]),
-            float(estimates.quality_low[column]),
-            float(estimates.quality_high[column]),
-            float(estimates.output_tokens[column]),
-        )
-    prior = model.config.quality_prior
-    if prior is None:
-        prior = UNKNOWN_QUALITY if estimates is None else float(estimates.quality.mean())
-    tokens = UNKNOWN_OUTPUT_TOKENS if estimates is None else float(estimates.output_tokens.mean())
-    return prior, 0.0, 1.0, tokens
+class _Predictions:
+    """The estimates of one prompt by model; what the router never saw gets the widest doubt."""
+
+    __slots__ = ("_rows", "_unseen_quality", "_unseen_tokens")
+
+    def __init__(self, estimates: Estimates | None) -> None:
+        self._rows: dict[str, tuple[float, float, float, float]] = {}
+        self._unseen_quality, self._unseen_tokens = UNKNOWN_QUALITY, UNKNOWN_OUTPUT_TOKENS
+        if estimates is not None:
+            quality, tokens = estimates.quality.tolist(), estimates.output_tokens.tolist()
+            low, high = estimates.quality_low.tolist(), estimates.quality_high.tolist()
+            self._rows = dict(
+                zip(estimates.models, zip(quality, low, high, tokens, strict=True), strict=True)
+            )
+            self._unseen_quality = sum(quality) / len(quality)
+            self._unseen_tokens = sum(tokens) / len(tokens)
+
+    def of(self, model: CatalogModel) -> tuple[float, float, float, float]:
+        """Quality, its interval, and output tokens."""
+        row = self._rows.get(model.name)
+        if row is not None:
+            return row
+        prior = model.config.quality_prior
+        return self._unseen_quality if prior is None else prior, 0.0, 1.0, self._unseen_tokens
 
 
 def _latency(backend: BackendHandle, tokens: float) -> tuple[float | None, float | None]:

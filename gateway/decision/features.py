@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -14,8 +13,7 @@ from router_models.prompt_text import ask_of
 CHARS_PER_TOKEN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class PromptFeatures:
+class PromptFeatures(msgspec.Struct, frozen=True):
     """``ask`` is the human's question, ``prompt_tokens`` an estimate for everything that is sent."""
 
     ask: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, cast
 
 from gateway.decision.flag_fields import (
@@ -186,12 +187,28 @@ def parse_flags(
     Raises FlagError naming the first field that cannot be used.
     """
     is_flagged = SESSION_HEADER in headers or any(h.startswith(HEADER_PREFIX) for h in headers)
-    is_plain = model.pinned is None and model.threshold is None
-    if is_plain and not body and not is_flagged and key_defaults is None:
+    if not body and not is_flagged and key_defaults is None and model.threshold is None:
+        return _plain(model)
+    return _parse_layers(model, headers if is_flagged else {}, body, key_defaults)
+
+
+@lru_cache(maxsize=4096)
+def _plain(model: ModelRequest) -> ParsedFlags:
+    """The flags of a request that says nothing but its model's name, which is most of them."""
+    if model.pinned is None:
         return _PLAIN[model.profile]
+    return _parse_layers(model, {}, {}, None)
+
+
+def _parse_layers(
+    model: ModelRequest,
+    headers: Mapping[str, str],
+    body: Mapping[str, object],
+    key_defaults: KeyRouting | None,
+) -> ParsedFlags:
     is_pinned = model.pinned is not None
     in_body, warnings = read_body(body, is_pinned)
-    in_headers = read_headers(headers) if is_flagged else RoutingFields()
+    in_headers = read_headers(headers) if headers else RoutingFields()
     asked = [_model_layer(model), in_headers, in_body]
     key = key_defaults if key_defaults is not None else _FREE
     merged = _merge(asked if is_pinned else [key.defaults, *asked])

@@ -42,8 +42,7 @@ CHAT = Endpoint("/chat/completions", "messages")
 COMPLETIONS = Endpoint("/completions", "prompt")
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedRequest:
+class ParsedRequest(msgspec.Struct, frozen=True):
     """``fields`` are the raw top-level fields, ``prompt_bytes`` the prompt's size on the wire."""
 
     endpoint: Endpoint

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from gateway.clock import Clock
 from gateway.decision.catalog import Catalog
@@ -27,8 +28,7 @@ NANOS_PER_USD = 1_000_000_000
 RECENT_ROWS = 500
 
 
-@dataclass(slots=True)
-class Reservation:
+class Reservation(msgspec.Struct):
     """The open record of one request; filled in as it goes, closed by ``Ledger.settle``."""
 
     request_id: str
@@ -43,7 +43,7 @@ class Reservation:
     outcome: Outcome = "error"
     error_code: str | None = None
     first_token_s: float | None = None
-    progress: Progress = field(default_factory=Progress)
+    progress: Progress = msgspec.field(default_factory=Progress)
     is_settled: bool = False
 
     def note_attempts(self, trail: Trail) -> None:
@@ -54,8 +54,7 @@ class Reservation:
             self.backend = trail.attempts[-1].backend.name
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
+class LedgerRow(msgspec.Struct, frozen=True):
     """One finished request."""
 
     request_id: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 from collections.abc import Callable
@@ -49,7 +50,9 @@ def serve(config: Config, config_path: Path | None, started: Callable[[], None])
     check_port(config.server)
     configure_logs()
     if config.server.workers == 1:
-        _OneProcess(uvicorn_settings(config.server, create_app(config)), started).run()
+        server = _OneProcess(uvicorn_settings(config.server, create_app(config)), started)
+        spare_the_collector()
+        server.run()
         return
     if config_path is None:
         raise ConfigError("server.workers: more than one needs a configuration file")
@@ -62,7 +65,9 @@ def serve(config: Config, config_path: Path | None, started: Callable[[], None])
 def worker_app() -> Gateway:
     """What each worker process serves."""
     configure_logs()
-    return create_app(config_from_environment())
+    gateway = create_app(config_from_environment())
+    spare_the_collector()
+    return gateway
 
 
 def uvicorn_settings(server: Server, app: Gateway | str) -> dict[str, Any]:
@@ -82,6 +87,17 @@ def uvicorn_settings(server: Server, app: Gateway | str) -> dict[str, Any]:
         "timeout_keep_alive": KEEP_ALIVE_S,
         "timeout_graceful_shutdown": int(server.drain_s),
     }
+
+
+def spare_the_collector() -> None:
+    """Keep the garbage collector from walking what lives as long as the process.
+
+    Requests leave hardly any cycles; at the default thresholds a collector that walks the loaded
+    router, the catalog and all modules takes a tenth of a busy gateway's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 class _OneProcess(uvicorn.Server):

@@ -7,7 +7,8 @@ stream, its first event is parsed. Before that another backend may be asked; aft
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from gateway.clock import Clock
 from gateway.config import Timeouts
@@ -33,8 +34,7 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamCall:
+class UpstreamCall(msgspec.Struct, frozen=True):
     """What is asked, whichever backend gets it."""
 
     path: str
@@ -43,17 +43,15 @@ class UpstreamCall:
     body_for: Callable[[BackendHandle], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     model: str
     backend: BackendHandle
 
 
-@dataclass(slots=True)
-class Trail:
+class Trail(msgspec.Struct):
     """The attempts made for one request, in order; the last one is the one that counts."""
 
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = msgspec.field(default_factory=list)
 
     @property
     def fallback_from(self) -> str | None:
@@ -62,8 +60,7 @@ class Trail:
         return first if first != last else None
 
 
-@dataclass(slots=True)
-class OpenAnswer:
+class OpenAnswer(msgspec.Struct):
     """A committed answer: a complete body, or the parser and first events of a stream."""
 
     attempt: Attempt

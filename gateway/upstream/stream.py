@@ -5,8 +5,9 @@ It must never ask another backend, and never send a byte after the terminal even
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from gateway.clock import Clock
 from gateway.config import Timeouts
@@ -23,8 +24,7 @@ class Sink(Protocol):
     async def send(self, data: bytes) -> None: ...
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(msgspec.Struct):
     """What has gone through so far; true at every moment, so that a cut stream is still accounted."""
 
     events: int = 0
@@ -32,8 +32,7 @@ class Progress:
     has_finish: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRelay:
+class StreamRelay(msgspec.Struct, frozen=True):
     """How one stream is relayed: the model to name, and what the client asked for."""
 
     model: str

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from policies import choose
 from policies.constraints import find_violations
+from policies.objective import weigh
 from policies.pareto import pareto_front
 from policies.types import GOALS, Candidate, Infeasible, Needs, RoutingFlags
 
@@ -227,3 +228,12 @@ def test_best_effort_answers_whenever_relaxing_does(pool, flags, request_needs):
     relaxed = attempt(pool, flags, request_needs)
     effort = attempt(pool, replace(flags, on_infeasible="best_effort"), request_needs)
     assert isinstance(relaxed, Infeasible) == isinstance(effort, Infeasible)
+
+
+@given(catalogues(is_all_usable=True), flag_sets())
+def test_a_pool_of_one_is_weighed_like_any_other(pool, flags):
+    """The short way for one candidate says what the general way would."""
+    decision = attempt(pool[:1], flags, Needs())
+    if not isinstance(decision, Infeasible):
+        assert decision.evaluated[0].objective_value == weigh(pool[:1], flags).values[0]
+        assert decision.evaluated[0].is_on_pareto_front
