@@ -11,6 +11,7 @@ import gateway
 from gateway import commands
 from gateway.errors import GatewayError
 from router_models.experts.weights import WeightsMissing
+from router_models.prices import read_prices
 from router_models.types import ArtifactError, DataError
 
 #: What a user can mend is one line on standard error; anything else is a defect and shows its trace.
@@ -94,9 +95,15 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
     evaluate.add_argument("--split", help="rows to use; by default all that are not train")
     evaluate.add_argument("--json", action="store_true")
     evaluate.add_argument("--report", type=Path, help="also write an HTML report")
+    evaluate.add_argument("--prices", type=Path, help="YAML: model: {input: USD, output: USD}")
     evaluate.set_defaults(
         run=lambda a: commands.evaluate_command(
-            a.router, a.data, as_json=a.json, report=a.report, split=a.split
+            a.router,
+            a.data,
+            as_json=a.json,
+            report=a.report,
+            split=a.split,
+            prices=read_prices(a.prices) if a.prices else None,
         )
     )
 

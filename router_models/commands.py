@@ -20,9 +20,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from router_models.artifact import check_replaceable, load, resolve, save
 from router_models.evaluation.evaluate import evaluate
 from router_models.evaluation.html import render_page
+from router_models.evaluation.peers import MIN_PROMPTS
 from router_models.evaluation.predictions import predict_table
 from router_models.evaluation.report import BEST_SINGLE, ROUTER, EvaluationReport
-from router_models.evaluation.tables import pair_table, policy_table, task_table
+from router_models.evaluation.tables import (
+    calibration_table,
+    frontier_table,
+    pair_table,
+    policy_table,
+    task_table,
+)
 from router_models.perceptive.model import PerceptiveRouter
 from router_models.prices import Prices
 from router_models.training.dataset import TRAIN, RoutingData, read_prompts, read_routing_data
@@ -108,9 +115,16 @@ def evaluate_command(
     prices: Prices | None = None,
     console: Console | None = None,
 ) -> EvaluationReport:
-    """Evaluate an artifact, print tables or JSON on standard output, and write a page if asked."""
+    """Evaluate an artifact beside its baselines and its peers.
+
+    Prints tables, or JSON on standard output, and writes a page if asked.
+    """
     evaluation = evaluate(
-        load(resolve(router)), read_routing_data(data), split=split, prices=prices
+        load(resolve(router)),
+        read_routing_data(data),
+        split=split,
+        prices=prices,
+        with_peers=True,
     )
     if report is not None:
         _replace_file(report, render_page(evaluation).encode())
@@ -118,6 +132,7 @@ def evaluate_command(
         sys.stdout.write(json.dumps(evaluation.to_json(), indent=1, allow_nan=False) + "\n")
     else:
         _print_tables(evaluation, console or Console())
+        (console or Console()).print(_on_peers(evaluation))
     return evaluation
 
 
@@ -148,11 +163,24 @@ def _headline(evaluation: EvaluationReport | None) -> dict[str, object]:
 
 
 def _print_tables(evaluation: EvaluationReport, console: Console) -> None:
-    pair = pair_table(evaluation)
-    for table in (policy_table(evaluation), task_table(evaluation), *([pair] if pair else [])):
-        console.print(table)
+    tables = (
+        policy_table(evaluation),
+        task_table(evaluation),
+        calibration_table(evaluation),
+        pair_table(evaluation),
+        frontier_table(evaluation),
+    )
+    for table in tables:
+        if table is not None:
+            console.print(table)
     if evaluation.ignored_models:
         console.print(f"The router does not know {', '.join(evaluation.ignored_models)}: ignored.")
+
+
+def _on_peers(evaluation: EvaluationReport) -> str:
+    if evaluation.peers:
+        return f"Peers were fitted on {evaluation.peer_prompts} training prompts of the same file."
+    return f"No peers: the file has fewer than {MIN_PROMPTS} prompts of the split 'train'."
 
 
 def _replace_file(path: Path, content: bytes) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
+
+from router_models.types import DataError
 
 Matrix = NDArray[np.float64]
 
@@ -20,6 +25,32 @@ class Price:
 
 
 Prices = Mapping[str, Price]
+
+
+def read_prices(path: Path) -> Prices:
+    """Read ``model: {input: USD, output: USD}`` per million tokens, as YAML or JSON.
+
+    Raises DataError naming the file, and the model whose price is not two numbers from 0 up.
+    """
+    try:
+        listed = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read as prices: {error}") from error
+    if not isinstance(listed, dict) or not listed:
+        raise DataError(
+            f"{path}: must map models to {{input: USD, output: USD}} per million tokens"
+        )
+    return {str(model): _price(path, str(model), entry) for model, entry in listed.items()}
+
+
+def _price(path: Path, model: str, entry: object) -> Price:
+    if isinstance(entry, Mapping) and set(entry) == {"input", "output"}:
+        values = [entry["input"], entry["output"]]
+        if all(type(v) in (int, float) and isfinite(v) and v >= 0 for v in values):
+            return Price(float(values[0]), float(values[1]))
+    raise DataError(
+        f"{path}: the price of {model!r} must be {{input: USD, output: USD}}, from 0 up"
+    )
 
 
 def cost_usd(

@@ -12,6 +12,7 @@ from router_models.evaluation.bootstrap import Interval, Resamples, interval_of
 from router_models.evaluation.calibration import calibration_rows
 from router_models.evaluation.frontier import trace_frontier
 from router_models.evaluation.pair import pair_row
+from router_models.evaluation.peers import peer_preferences
 from router_models.evaluation.predictions import predict_all
 from router_models.evaluation.report import (
     BEST_SINGLE,
@@ -19,6 +20,7 @@ from router_models.evaluation.report import (
     ROUTER,
     TASK_ORACLE,
     EvaluationReport,
+    PairRow,
     PolicyRow,
     TaskRow,
 )
@@ -36,10 +38,12 @@ def evaluate(
     split: str | None = None,
     prices: Prices | None = None,
     seed: int = 0,
+    with_peers: bool = False,
 ) -> EvaluationReport:
     """Evaluate on one split, by default on all but ``train``.
 
-    The best single model is chosen on the training prompts where the file has any, else on the
+    ``with_peers`` fits published routers on the file's training prompts and adds their rows. The
+    best single model is chosen on the training prompts where the file has any, else on the
     evaluated ones, which favours it. Raises DataError when there are no such prompts, or fewer
     than two of the router's models among the data's.
     """
@@ -52,7 +56,8 @@ def evaluate(
     known = _restrict(data, shared)
     held_out = known.evaluation(split)
     has_training = TRAIN in known.splits and split != TRAIN
-    means = baselines.mean_measured(_losses(known.training() if has_training else held_out))
+    train = known.training() if has_training else None
+    means = baselines.mean_measured(_losses(train or held_out))
     quality = predict_all(router, held_out.prompts)
     predicted = quality.of_models([router.models.index(m) for m in shared])
     losses = _losses(held_out)
@@ -64,7 +69,10 @@ def evaluate(
         TASK_ORACLE: baselines.task_oracle(losses, held_out.tasks),
         PROMPT_ORACLE: baselines.prompt_oracle(losses),
     }
+    peers = peer_preferences(train, held_out, seed) if with_peers and train else {}
+    picks |= {name: baselines.pick_highest(liked, losses) for name, liked in peers.items()}
     case = _Case(held_out, losses, picks, Resamples.draw(len(held_out.prompts), seed))
+    pairs = _pairs(held_out, {ROUTER: predicted.quality, **peers}, seed)
     return EvaluationReport(
         router_version=router.version,
         data_sha256=data.sha256,
@@ -77,7 +85,10 @@ def evaluate(
         policies=_policy_rows(case),
         tasks=_task_rows(case),
         calibration=calibration_rows(held_out, predicted, case.resamples),
-        pair=pair_row(held_out, predicted, seed) if len(shared) == 2 else None,
+        peers=tuple(peers),
+        peer_prompts=len(train.prompts) if peers and train else 0,
+        pair=pairs[0] if pairs else None,
+        peer_pairs=tuple(pairs[1:]),
         frontier=trace_frontier(held_out, losses, predicted, prices) if prices else None,
     )
 
@@ -169,6 +180,13 @@ def _task_rows(case: _Case) -> tuple[TaskRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def _pairs(data: RoutingData, preferences: dict[str, Matrix], seed: int) -> list[PairRow]:
+    if len(data.models) != 2:
+        return []
+    rows = [pair_row(policy, data, liked, seed) for policy, liked in preferences.items()]
+    return [row for row in rows if row is not None]
 
 
 def _mean_loss(losses: Matrix, picks: Matrix, members: NDArray[np.bool_]) -> float:

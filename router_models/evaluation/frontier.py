@@ -62,15 +62,22 @@ def trace_frontier(
     y = np.array([point.mean_score for point in router])
     cheapest = metrics.expected(metrics.hits_cheapest_correct(data.scores, costs), picks[0])
     free = dearest <= 0
+    small = min(singles, key=lambda point: point.usd_per_1k)
+    qnc = float("nan") if free else metrics.qnc(x, y, best.mean_score, best.usd_per_1k)
     return Frontier(
         router=router,
         singles=singles,
         audc=float("nan") if free else metrics.audc(x, y, dearest),
-        qnc_percent=float("nan") if free else metrics.qnc(x, y, best.mean_score, best.usd_per_1k),
+        qnc_percent=qnc,
         aiq_paper=metrics.aiq(x, y, max_cost=dearest),
         aiq_code=float("nan") if free else metrics.aiq(x, y, max_cost=dearest, variant="code"),
         arena_score=float("nan") if x[0] <= 0 else metrics.arena_score(float(y[0]), float(x[0])),
         cheapest_correct=float(np.nanmean(cheapest)) if not np.isnan(cheapest).all() else np.nan,
+        optimal_cost=float("nan") if free else metrics.optimal_cost(data.scores, costs, picks[0]),
+        optimal_accuracy=metrics.optimal_accuracy(data.scores, picks[0]),
+        audc_half=float("nan") if free else metrics.audc(x, y, dearest, 0.5),
+        ibc=metrics.ibc(float(y[0]), float(x[0]), small.mean_score, small.usd_per_1k),
+        cost_saved=1.0 - qnc / 100,
     )
 
 

@@ -7,7 +7,7 @@ from html import escape
 
 from router_models.evaluation import plots
 from router_models.evaluation.report import EvaluationReport, Frontier, PairRow
-from router_models.evaluation.tables import number, percent, traffic_of
+from router_models.evaluation.tables import frontier_rows, number, percent, traffic_of
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -32,7 +32,7 @@ def render_page(
     if evaluation is not None:
         sections += [_policies(evaluation), _tasks(evaluation), _calibration(evaluation)]
         if evaluation.pair is not None:
-            sections.append(_pair(evaluation.pair))
+            sections.append(_pair(evaluation.pair, evaluation.peer_pairs))
         if evaluation.frontier is not None:
             sections.append(_frontier(evaluation.frontier))
     if training is not None:
@@ -100,12 +100,18 @@ def _calibration(report: EvaluationReport) -> str:
     )
 
 
-def _pair(pair: PairRow) -> str:
-    header = ("metric", "value", "as in RouteLLM's code")
+def _pair(pair: PairRow, peers: Sequence[PairRow]) -> str:
+    header = ("policy", "APGR", "CPT(50 %)", "as in the code", "CPT(80 %)", "as in the code")
     rows = [
-        ("APGR", number(pair.apgr), ""),
-        ("CPT(50 %)", percent(pair.cpt50), f"{pair.cpt50_compat:.1%}"),
-        ("CPT(80 %)", percent(pair.cpt80), f"{pair.cpt80_compat:.1%}"),
+        (
+            row.policy,
+            number(row.apgr),
+            percent(row.cpt50),
+            f"{row.cpt50_compat:.1%}",
+            percent(row.cpt80),
+            f"{row.cpt80_compat:.1%}",
+        )
+        for row in (pair, *peers)
     ]
     return f"<h2>{escape(pair.strong)} over {escape(pair.weak)}</h2>{_table(header, rows)}"
 
@@ -115,14 +121,7 @@ def _frontier(frontier: Frontier) -> str:
         [(p.usd_per_1k, p.mean_loss) for p in frontier.router],
         [(p.name, p.usd_per_1k, p.mean_loss) for p in frontier.singles],
     )
-    rows = [
-        ("AUDC", f"{frontier.audc:.4f}"),
-        ("QNC", f"{frontier.qnc_percent:.1f} %"),
-        ("AIQ (paper)", f"{frontier.aiq_paper:.4f}"),
-        ("AIQ (code)", f"{frontier.aiq_code:.4f}"),
-        ("arena score", f"{frontier.arena_score:.2f}"),
-        ("cheapest correct model", f"{frontier.cheapest_correct:.1%}"),
-    ]
+    rows = frontier_rows(frontier)
     return f"<h2>Loss against cost</h2>{plot}{_table(('metric', 'value'), rows)}"
 
 

@@ -162,18 +162,21 @@ def aiq(
     return float(np.trapezoid(y, x)) / span if span > 0 else float(y[-1])
 
 
-def audc(costs: Vector, qualities: Vector, max_cost: float) -> float:
+def audc(costs: Vector, qualities: Vector, max_cost: float, share: float = 1.0) -> float:
     """Area under the deferral curve (UniRoute, arXiv 2502.08773), costs scaled by ``max_cost``.
+
+    With a ``share`` below 1 it ends there and is divided by it: UniRoute's Area(50 %) is 0.5.
 
     The curve is the running best quality, flat to the left of the cheapest point and to the right
     of the dearest: the paper leaves the ends open.
     """
     order = np.lexsort((-qualities, costs))
     x, y = costs[order] / max_cost, np.maximum.accumulate(qualities[order])
-    inside = x <= 1.0
-    x, y = x[inside], y[inside]
     x, y = np.concatenate([[0.0], x, [1.0]]), np.concatenate([y[:1], y, y[-1:]])
-    return float(np.trapezoid(y, x))
+    end = float(np.interp(share, x, y)) if share < 1.0 else float(y[x <= 1.0][-1])
+    inside = x <= share
+    x, y = np.append(x[inside], share), np.append(y[inside], end)
+    return float(np.trapezoid(y, x)) / share
 
 
 def qnc(costs: Vector, qualities: Vector, best_quality: float, best_cost: float) -> float:
@@ -191,6 +194,46 @@ def arena_score(accuracy: float, usd_per_1k: float) -> float:
     cheapness = float((high - np.log2(usd_per_1k)) / (high - low))
     weighted = _ARENA_BETA * accuracy + cheapness
     return 100 * (1 + _ARENA_BETA) * accuracy * cheapness / weighted
+
+
+def optimal_cost(scores: Matrix, costs: Matrix, picks: Matrix, correct: float = 0.5) -> float:
+    """RouterArena: cost of the cheapest correct model as a share of what was spent, on average.
+
+    Prompts that no model answers do not count; NaN where there are no others.
+    """
+    right = np.nan_to_num(scores, nan=-1.0) >= correct
+    some = right.any(axis=1)
+    if not some.any():
+        return float("nan")
+    least = np.where(right, costs, np.inf).min(axis=1)[some]
+    return float((least / expected(costs, picks)[some]).mean())
+
+
+def optimal_accuracy(scores: Matrix, picks: Matrix) -> float:
+    """RouterArena: mean score as a share of what the pool can reach, on all prompts."""
+    reachable = float(np.nanmax(scores, axis=1).mean())
+    return float(expected(scores, picks).mean()) / reachable if reachable else float("nan")
+
+
+def ibc(quality: float, cost: float, small_quality: float, small_cost: float) -> float:
+    """AutoMix's incremental benefit per cost (arXiv 2310.12963) over a small model."""
+    return (quality - small_quality) / (cost - small_cost) if cost != small_cost else float("nan")
+
+
+def cost_saved(costs: Vector, qualities: Vector, best_quality: float, best_cost: float) -> float:
+    """LLMRouterBench's CostSave (arXiv 2601.07206): largest share of the best single model's cost
+    that is cut at no less than its quality; NaN when its quality is never matched."""
+    return 1.0 - qnc(costs, qualities, best_quality, best_cost) / 100
+
+
+def performance_gain(qualities: Vector, best_quality: float) -> float:
+    """LLMRouterBench's PerfGain: the best point above the best single model, as a share of it."""
+    return float(qualities.max()) / best_quality - 1.0 if best_quality else float("nan")
+
+
+def flips(before: NDArray[np.int64], after: NDArray[np.int64]) -> float:
+    """Share of prompts whose choice changed; RouterArena's robustness is one minus it."""
+    return float((before != after).mean())
 
 
 def _is_below(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:

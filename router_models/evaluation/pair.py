@@ -7,25 +7,27 @@ from numpy.typing import NDArray
 
 from router_models.evaluation.bootstrap import Interval, Resamples, interval_of
 from router_models.evaluation.metrics import apgr, cpt, deferral_curve
-from router_models.evaluation.predictions import Predictions
 from router_models.evaluation.report import PairRow
 from router_models.training.dataset import RoutingData
 
+Matrix = NDArray[np.float64]
 _Curve = tuple[NDArray[np.float64], NDArray[np.float64], float, float]
 
 
-def pair_row(data: RoutingData, predicted: Predictions, seed: int) -> PairRow | None:
+def pair_row(policy: str, data: RoutingData, preference: Matrix, seed: int) -> PairRow | None:
     """Compare two models on the prompts that both were measured on; None where they score alike.
+
+    ``preference`` (prompts, 2) is what the policy thinks of either, on any one scale.
 
     The strong model is the one with the higher mean score.
     """
     both = np.flatnonzero(~np.isnan(data.scores).any(axis=1))
-    scores, quality = data.scores[both], predicted.quality[both]
+    scores, preferred = data.scores[both], preference[both]
     means = scores.mean(axis=0) if both.size else np.zeros(2)
     if means[0] == means[1]:
         return None
     strong = int(means.argmax())
-    margin = quality[:, strong] - quality[:, 1 - strong]
+    margin = preferred[:, strong] - preferred[:, 1 - strong]
 
     def curve(drawn: NDArray[np.int64]) -> _Curve:
         weak_scores, strong_scores = scores[drawn, 1 - strong], scores[drawn, strong]
@@ -39,6 +41,7 @@ def pair_row(data: RoutingData, predicted: Predictions, seed: int) -> PairRow | 
 
     shares, accuracies, weak, best = curves[0]
     return PairRow(
+        policy=policy,
         weak=data.models[1 - strong],
         strong=data.models[strong],
         apgr=over([apgr(*c) for c in curves]),

@@ -70,6 +70,7 @@ class PairRow:
     CPT is given by its first crossing and, for comparison, as the published code computes it.
     """
 
+    policy: str
     weak: str
     strong: str
     apgr: Interval
@@ -93,8 +94,10 @@ class CostPoint:
 class Frontier:
     """Quality against cost as the weight of cost rises, beside every single model.
 
-    AUDC and QNC are UniRoute's, AIQ is RouterBench's in both normalisations, the arena score and
-    ``cheapest_correct`` are RouterArena's, both of the router without any weight on cost.
+    AUDC and QNC are UniRoute's, AIQ is RouterBench's in both normalisations. The arena score and
+    the three after it are RouterArena's, IBC is AutoMix's (against the cheapest model): all of the
+    router without any weight on cost. ``cost_saved`` is LLMRouterBench's: the largest cut of cost
+    at no less than the best single model's score.
     """
 
     router: tuple[CostPoint, ...]
@@ -105,6 +108,11 @@ class Frontier:
     aiq_code: float
     arena_score: float
     cheapest_correct: float
+    optimal_cost: float
+    optimal_accuracy: float
+    audc_half: float
+    ibc: float
+    cost_saved: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,9 @@ class EvaluationReport:
     """All metrics of one router on one set of prompts; intervals are 95 %, bootstrapped.
 
     ``loss_unit`` says what a loss is. ``ignored_models`` are in the data but not in the router.
-    ``best_single_from`` says which prompts chose the best single model.
+    ``best_single_from`` says which prompts chose the best single model. ``peers`` names the rows of
+    published routers, fitted on ``peer_prompts`` training prompts of the same file; without any
+    there are none.
     """
 
     router_version: str
@@ -126,7 +136,10 @@ class EvaluationReport:
     policies: tuple[PolicyRow, ...]
     tasks: tuple[TaskRow, ...]
     calibration: tuple[ModelRow, ...]
+    peers: tuple[str, ...]
+    peer_prompts: int
     pair: PairRow | None
+    peer_pairs: tuple[PairRow, ...]
     frontier: Frontier | None
 
     def policy(self, name: str) -> PolicyRow:

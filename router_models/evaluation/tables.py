@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from router_models.evaluation.bootstrap import Interval
-from router_models.evaluation.report import EvaluationReport
+from router_models.evaluation.report import EvaluationReport, Frontier
 
 #: Models whose share of traffic a row names.
 _TOP_TRAFFIC = 3
@@ -65,12 +65,65 @@ def pair_table(report: EvaluationReport) -> Table | None:
     """Tabulate RouteLLM's metrics; None unless there are two models."""
     if report.pair is None:
         return None
-    table = Table(title=f"{report.pair.strong} over {report.pair.weak}")
+    table = Table(
+        title=f"{report.pair.strong} over {report.pair.weak}", box=SIMPLE_HEAD, padding=(0, 1)
+    )
+    table.add_column("policy", no_wrap=True)
     for name in ("APGR", "CPT(50 %)", "CPT(80 %)"):
         table.add_column(name, justify="right")
-    pair = report.pair
-    table.add_row(number(pair.apgr), percent(pair.cpt50), percent(pair.cpt80))
+    for pair in (report.pair, *report.peer_pairs):
+        table.add_row(pair.policy, number(pair.apgr), percent(pair.cpt50), percent(pair.cpt80))
     return table
+
+
+def calibration_table(report: EvaluationReport) -> Table:
+    """Tabulate how far the predicted quality of every model can be believed."""
+    table = Table(title="Calibration", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("model", no_wrap=True)
+    for name in ("prompts", "ECE", "Brier", "inside the interval"):
+        table.add_column(name, justify="right")
+    for row in report.calibration:
+        table.add_row(
+            row.model,
+            str(row.prompts),
+            number(row.ece),
+            number(row.brier),
+            short_percent(row.coverage),
+        )
+    return table
+
+
+def frontier_table(report: EvaluationReport) -> Table | None:
+    """Tabulate the metrics of quality against cost; None where no prices are known."""
+    if report.frontier is None:
+        return None
+    table = Table(title="Quality against cost", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("metric", no_wrap=True)
+    table.add_column("value", justify="right")
+    for name, value in frontier_rows(report.frontier):
+        table.add_row(name, value)
+    return table
+
+
+def frontier_rows(frontier: Frontier) -> list[tuple[str, str]]:
+    """Name and write every metric of a frontier."""
+    return [
+        ("AUDC", _plain(frontier.audc)),
+        ("AUDC up to half the cost", _plain(frontier.audc_half)),
+        ("QNC, % of the best single", _plain(frontier.qnc_percent, 1)),
+        ("cost saved at its score", _plain(frontier.cost_saved)),
+        ("AIQ, as in the paper", _plain(frontier.aiq_paper)),
+        ("AIQ, as in the code", _plain(frontier.aiq_code)),
+        ("arena score", _plain(frontier.arena_score, 2)),
+        ("optimal selection, cheapest correct", _plain(frontier.cheapest_correct)),
+        ("optimal cost", _plain(frontier.optimal_cost)),
+        ("optimal accuracy", _plain(frontier.optimal_accuracy)),
+        ("IBC, score per USD per 1,000", _plain(frontier.ibc)),
+    ]
+
+
+def _plain(value: float, digits: int = 4) -> str:
+    return "–" if isnan(value) else f"{value:.{digits}f}"
 
 
 def number(interval: Interval) -> str:

@@ -143,3 +143,39 @@ def test_calibration():
     assert metrics.ece(predicted, truth) == pytest.approx(0.25)
     assert metrics.brier(predicted, truth) == pytest.approx((0.01 + 0.01 + 0.01 + 0.81) / 4)
     assert metrics.ece(array(1.0, 0.0), array(1, 0)) == 0
+
+
+def test_half_of_the_audc_ends_inside_a_segment():
+    # Flat .5 until .25, rising to .9 at .5, flat to 1; up to .375 it is .7.
+    area = metrics.audc(array(2, 1), array(0.9, 0.5), 4, 0.375)
+    assert area == pytest.approx((0.25 * 0.5 + 0.125 * 0.6) / 0.375)
+    assert metrics.audc(array(2, 1), array(0.9, 0.5), 4, 0.5) == pytest.approx(
+        (0.25 * 0.5 + 0.25 * 0.7) / 0.5
+    )
+
+
+def test_optimal_cost_and_accuracy():
+    scores = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0]], float)
+    costs = np.array([[1, 2, 4]] * 3, float)
+    picks = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], float)
+    # Cheapest correct: 1 of 2 spent, 2 of 4 spent; the third prompt does not count.
+    assert metrics.optimal_cost(scores, costs, picks) == pytest.approx(0.5)
+    assert metrics.optimal_accuracy(scores, picks) == pytest.approx(1.0)
+    assert metrics.optimal_accuracy(scores, np.eye(3)[[2, 0, 0]]) == 0
+    assert np.isnan(metrics.optimal_cost(np.zeros((1, 3)), costs[:1], picks[:1]))
+
+
+def test_benefit_per_cost():
+    assert metrics.ibc(0.8, 3.0, 0.6, 1.0) == pytest.approx(0.1)
+    assert np.isnan(metrics.ibc(0.8, 1.0, 0.6, 1.0))
+
+
+def test_savings_and_gain_over_the_best_single_model():
+    costs, qualities = array(1, 2, 4), array(0.5, 0.8, 0.88)
+    assert metrics.cost_saved(costs, qualities, 0.8, 8.0) == pytest.approx(0.75)
+    assert np.isnan(metrics.cost_saved(costs, qualities, 0.9, 8.0))
+    assert metrics.performance_gain(qualities, 0.8) == pytest.approx(0.1)
+
+
+def test_flips():
+    assert metrics.flips(np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2])) == 0.25
