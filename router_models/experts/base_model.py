@@ -5,6 +5,8 @@ It must never change weights on disk: adapters are trained, applied and measured
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -60,3 +62,24 @@ def load_base(threads: int = 2) -> BaseModel:
         quantization_config=GgufConfig(gguf_file=weights.name, dequantize=True),
     )
     return BaseModel(model.eval(), tokenizer)
+
+
+@contextmanager
+def shortened(base: BaseModel, layers: Sequence[int]) -> Iterator[None]:
+    """Keep only some layers for the duration of the block, in the order given, then restore all."""
+    inner = base.model.model
+    whole = inner.layers
+    inner.layers = torch.nn.ModuleList([whole[i] for i in layers])
+    _number(inner.layers)
+    base.model.config.num_hidden_layers = len(layers)
+    try:
+        yield
+    finally:
+        inner.layers = whole
+        _number(whole)
+        base.model.config.num_hidden_layers = len(whole)
+
+
+def _number(layers: torch.nn.ModuleList) -> None:
+    for number, layer in enumerate(layers):
+        layer.self_attn.layer_idx = number

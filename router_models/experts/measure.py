@@ -69,7 +69,7 @@ def _losses(base: BaseModel, batch: list[Encoded]) -> list[float]:
     for row, e in enumerate(batch):
         ids[row, : len(e.token_ids)] = torch.tensor(e.token_ids)
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = base.model.model(ids).last_hidden_state
+        hidden = base.model.model(ids, use_cache=False).last_hidden_state
         logits = [
             base.model.lm_head(hidden[row, e.start - 1 : e.end - 1]) for row, e in enumerate(batch)
         ]

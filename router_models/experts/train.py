@@ -104,7 +104,7 @@ def _batch_loss(model: torch.nn.Module, batch: list[Encoded], pad: int) -> torch
     # the costly part, so only the wanted positions get them.
     with torch.autocast("cpu", torch.bfloat16):
         inner = model.get_base_model()
-        hidden = inner.model(ids).last_hidden_state
+        hidden = inner.model(ids, use_cache=False).last_hidden_state
         logits = inner.lm_head(hidden[wanted])
     return cross_entropy(logits.float(), targets[wanted])
 
