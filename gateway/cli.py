@@ -96,6 +96,9 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
     evaluate.add_argument("--json", action="store_true")
     evaluate.add_argument("--report", type=Path, help="also write an HTML report")
     evaluate.add_argument("--prices", type=Path, help="YAML: model: {input: USD, output: USD}")
+    evaluate.add_argument(
+        "--robustness", action="store_true", help="rewrite and attack the prompts as well"
+    )
     evaluate.set_defaults(
         run=lambda a: commands.evaluate_command(
             a.router,
@@ -103,7 +106,9 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
             as_json=a.json,
             report=a.report,
             split=a.split,
-            prices=read_prices(a.prices) if a.prices else None,
+            also=commands.AlsoMeasure(
+                prices=read_prices(a.prices) if a.prices else None, robustness=a.robustness
+            ),
         )
     )
 

@@ -8,9 +8,10 @@ import msgspec
 
 from gateway.config import Config, load_config
 from gateway.decision.request import CHAT
-from router_models.commands import evaluate_command, predict_command, train_command
+from router_models.commands import AlsoMeasure, evaluate_command, predict_command, train_command
 
 __all__ = [
+    "AlsoMeasure",
     "check_config_command",
     "demo_command",
     "evaluate_command",

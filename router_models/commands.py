@@ -10,6 +10,7 @@ import secrets
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,11 +24,13 @@ from router_models.evaluation.html import render_page
 from router_models.evaluation.peers import MIN_PROMPTS
 from router_models.evaluation.predictions import predict_table
 from router_models.evaluation.report import BEST_SINGLE, ROUTER, EvaluationReport
+from router_models.evaluation.robustness import assess_robustness
 from router_models.evaluation.tables import (
     calibration_table,
     frontier_table,
     pair_table,
     policy_table,
+    robustness_table,
     task_table,
 )
 from router_models.perceptive.model import PerceptiveRouter
@@ -35,6 +38,19 @@ from router_models.prices import Prices
 from router_models.training.dataset import TRAIN, RoutingData, read_prompts, read_routing_data
 from router_models.training.train import COVERAGE, TrainingOptions, TrainingReport, train
 from router_models.types import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class AlsoMeasure:
+    """What an evaluation measures beyond its baselines and peers.
+
+    ``prices`` adds quality against cost; ``robustness`` rewrites and attacks the prompts, which
+    takes most of a minute.
+    """
+
+    prices: Prices | None = None
+    robustness: bool = False
+
 
 ROUTERS = ("perceptive",)
 
@@ -112,20 +128,19 @@ def evaluate_command(
     as_json: bool = False,
     report: Path | None = None,
     split: str | None = None,
-    prices: Prices | None = None,
+    also: AlsoMeasure | None = None,
     console: Console | None = None,
 ) -> EvaluationReport:
     """Evaluate an artifact beside its baselines and its peers.
 
     Prints tables, or JSON on standard output, and writes a page if asked.
     """
-    evaluation = evaluate(
-        load(resolve(router)),
-        read_routing_data(data),
-        split=split,
-        prices=prices,
-        with_peers=True,
-    )
+    also = also or AlsoMeasure()
+    loaded, table = load(resolve(router)), read_routing_data(data)
+    evaluation = evaluate(loaded, table, split=split, prices=also.prices, with_peers=True)
+    if also.robustness:
+        robustness = assess_robustness(loaded, table, split=split)
+        evaluation = replace(evaluation, robustness=robustness)
     if report is not None:
         _replace_file(report, render_page(evaluation).encode())
     if as_json:
@@ -169,6 +184,7 @@ def _print_tables(evaluation: EvaluationReport, console: Console) -> None:
         calibration_table(evaluation),
         pair_table(evaluation),
         frontier_table(evaluation),
+        robustness_table(evaluation),
     )
     for table in tables:
         if table is not None:

@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from router_models.evaluation import plots
-from router_models.evaluation.report import EvaluationReport, Frontier, PairRow
-from router_models.evaluation.tables import frontier_rows, number, percent, traffic_of
+from router_models.evaluation.report import EvaluationReport, Frontier, PairRow, Robustness
+from router_models.evaluation.tables import (
+    frontier_rows,
+    gadget_line,
+    number,
+    percent,
+    robustness_rows,
+    traffic_of,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -35,6 +42,8 @@ def render_page(
             sections.append(_pair(evaluation.pair, evaluation.peer_pairs))
         if evaluation.frontier is not None:
             sections.append(_frontier(evaluation.frontier))
+        if evaluation.robustness is not None:
+            sections.append(_robustness(evaluation.robustness))
     if training is not None:
         sections.append(_training(training))
     return (
@@ -123,6 +132,13 @@ def _frontier(frontier: Frontier) -> str:
     )
     rows = frontier_rows(frontier)
     return f"<h2>Loss against cost</h2>{plot}{_table(('metric', 'value'), rows)}"
+
+
+def _robustness(robustness: Robustness) -> str:
+    header = ("variant", "best quality kept", "half to the strong kept", "loss added")
+    rows = robustness_rows(robustness)
+    line = escape(gadget_line(robustness.gadgets))
+    return f"<h2>Robustness</h2>{_table(header, rows)}<p>{line}.</p>"
 
 
 def _training(training: Mapping[str, object]) -> str:

@@ -116,6 +116,45 @@ class Frontier:
 
 
 @dataclass(frozen=True, slots=True)
+class VariantRow:
+    """One kind of variant: the share of prompts that keep their choice.
+
+    ``best`` is the choice of the best predicted quality; ``gate`` whether the prompt goes to the
+    strong model where half of the prompts do. ``loss_change`` is what the flips of ``best`` cost.
+    """
+
+    kind: str
+    stable_best: Interval
+    stable_gate: Interval
+    loss_change: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class GadgetRow:
+    """Wins of query-independent prefixes; ``kept`` prompts would not have gone to ``strong``.
+
+    ``random_won`` is the same for as many prefixes of random words: what no search achieves.
+    """
+
+    strong: str
+    gadgets: int
+    kept: int
+    won: Interval
+    worst_won: float
+    random_won: float
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    """What rewriting and tampering do to the choices on ``prompts`` prompts."""
+
+    prompts: int
+    variants: tuple[VariantRow, ...]
+    gadgets: GadgetRow
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationReport:
     """All metrics of one router on one set of prompts; intervals are 95 %, bootstrapped.
 
@@ -141,6 +180,7 @@ class EvaluationReport:
     pair: PairRow | None
     peer_pairs: tuple[PairRow, ...]
     frontier: Frontier | None
+    robustness: Robustness | None = None
 
     def policy(self, name: str) -> PolicyRow:
         """Return the row of a policy by its name."""

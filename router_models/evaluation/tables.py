@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from router_models.evaluation.bootstrap import Interval
-from router_models.evaluation.report import EvaluationReport, Frontier
+from router_models.evaluation.report import EvaluationReport, Frontier, GadgetRow, Robustness
 
 #: Models whose share of traffic a row names.
 _TOP_TRAFFIC = 3
@@ -120,6 +120,40 @@ def frontier_rows(frontier: Frontier) -> list[tuple[str, str]]:
         ("optimal accuracy", _plain(frontier.optimal_accuracy)),
         ("IBC, score per USD per 1,000", _plain(frontier.ibc)),
     ]
+
+
+def robustness_table(report: EvaluationReport) -> Table | None:
+    """Tabulate which choices survive rewriting and tampering; None where nobody asked."""
+    if report.robustness is None:
+        return None
+    table = Table(
+        title=f"Choices kept, {report.robustness.prompts} prompts",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        caption=gadget_line(report.robustness.gadgets),
+    )
+    table.add_column("variant", no_wrap=True)
+    for name in ("best quality", "half to the strong", "loss added"):
+        table.add_column(name, justify="right")
+    for cells in robustness_rows(report.robustness):
+        table.add_row(*cells)
+    return table
+
+
+def robustness_rows(robustness: Robustness) -> list[tuple[str, str, str, str]]:
+    """Write the stability of every kind of variant."""
+    return [
+        (row.kind, percent(row.stable_best), percent(row.stable_gate), number(row.loss_change))
+        for row in robustness.variants
+    ]
+
+
+def gadget_line(row: GadgetRow) -> str:
+    """Say what prefixes found by search win."""
+    return (
+        f"{row.gadgets} prefixes found by search lift {percent(row.won)} of {row.kept} kept prompts "
+        f"to {row.strong}; the worst {row.worst_won:.1%}, random words {row.random_won:.1%}"
+    )
 
 
 def _plain(value: float, digits: int = 4) -> str:

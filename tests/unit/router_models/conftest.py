@@ -88,6 +88,11 @@ def outcome_rows(prompts_per_task: int = 20, seed: int = 0) -> Rows:
     return rows
 
 
+def write_rows(rows: Rows, path: Path) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
 @pytest.fixture
 def rows() -> Rows:
     return outcome_rows()
@@ -98,8 +103,6 @@ def write(tmp_path: Path) -> Callable[[Rows], Path]:
     """Write rows to a parquet file of their own."""
 
     def write(rows: Rows) -> Path:
-        path = tmp_path / f"outcomes-{len(list(tmp_path.iterdir()))}.parquet"
-        pq.write_table(pa.Table.from_pylist(rows), path)
-        return path
+        return write_rows(rows, tmp_path / f"outcomes-{len(list(tmp_path.iterdir()))}.parquet")
 
     return write

@@ -1,0 +1,116 @@
+"""Whether a router keeps its choice when a prompt is written differently or tampered with.
+
+RouterArena (arXiv 2510.00202) calls one minus the share of flips robustness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.evaluation import metrics
+from router_models.evaluation.baselines import mean_measured, pick_highest
+from router_models.evaluation.bootstrap import Resamples, interval_of
+from router_models.evaluation.gadgets import Search, find_gadgets, random_prefixes, wins
+from router_models.evaluation.gate import Gate, half_way_gate
+from router_models.evaluation.perturb import KINDS, perturb
+from router_models.evaluation.report import GadgetRow, Robustness, VariantRow
+from router_models.training.dataset import TRAIN, RoutingData
+from router_models.types import DataError, Router
+
+Matrix = NDArray[np.float64]
+
+#: More prompts than this say no more; they are drawn evenly from the file.
+MAX_PROMPTS = 600
+
+
+def assess_robustness(
+    router: Router,
+    data: RoutingData,
+    *,
+    split: str | None = None,
+    search: Search | None = None,
+    seed: int = 0,
+) -> Robustness:
+    """Perturb the evaluated prompts, and attack them with gadgets found on the other prompts.
+
+    The strong model is the one with the highest mean score. The attacker's prompts are the training
+    prompts, or a third of the evaluated ones, which then count no further, where there are none.
+    Raises DataError when fewer than two of the router's models are in the data.
+    """
+    shared = [m for m in data.models if m in router.models]
+    if len(shared) < 2:
+        raise DataError(f"column 'model': two of {', '.join(router.models)} are needed")
+    held_out = _restrict(data.evaluation(split), shared)
+    attackers, held_out = _attackers(data, held_out)
+    columns = [router.models.index(m) for m in shared]
+
+    def quality(prompts: Sequence[str]) -> Matrix:
+        return np.array([router.score(prompt).quality[columns] for prompt in prompts])
+
+    before = quality(held_out.prompts)
+    gate = half_way_gate(before, int(mean_measured(-held_out.scores).argmin()))
+    resamples = Resamples.draw(len(held_out.prompts), seed)
+    rows = []
+    for kind in KINDS:
+        draw = Random(f"{seed}:{kind}")
+        after = quality([perturb(prompt, kind, draw) for prompt in held_out.prompts])
+        rows.append(_variant_row(kind, held_out, before, after, gate, resamples))
+    up = gate.escalates(before)
+    kept = [p for p, is_up in zip(held_out.prompts, up, strict=True) if not is_up]
+    search = search or Search()
+    gadgets = find_gadgets(quality, gate, attackers, search, seed)
+    won = wins(quality, gate, gadgets, kept)
+    by_chance = wins(quality, gate, random_prefixes(attackers, search, seed), kept)
+    row = GadgetRow(
+        strong=shared[gate.column],
+        gadgets=len(gadgets),
+        kept=len(kept),
+        won=interval_of(Resamples.draw(len(kept), seed).means(won.mean(axis=0))),
+        worst_won=float(won.mean(axis=1).max()),
+        random_won=float(by_chance.mean()),
+        example=gadgets[int(won.mean(axis=1).argmax())],
+    )
+    return Robustness(len(held_out.prompts), tuple(rows), row)
+
+
+def _variant_row(
+    kind: str, data: RoutingData, before: Matrix, after: Matrix, gate: Gate, resamples: Resamples
+) -> VariantRow:
+    losses = 1.0 - data.scores if data.losses is None else data.losses
+    picks = [pick_highest(quality, losses) for quality in (before, after)]
+    change = metrics.expected(losses, picks[1]) - metrics.expected(losses, picks[0])
+    same_best = before.argmax(axis=1) == after.argmax(axis=1)
+    same_gate = gate.escalates(before) == gate.escalates(after)
+    return VariantRow(
+        kind,
+        interval_of(resamples.means(same_best.astype(np.float64))),
+        interval_of(resamples.means(same_gate.astype(np.float64))),
+        interval_of(resamples.means(change)),
+    )
+
+
+def _restrict(data: RoutingData, models: Sequence[str]) -> RoutingData:
+    """Keep some models, and evenly MAX_PROMPTS of the prompts that one of them was measured on."""
+    columns = [data.models.index(m) for m in models]
+    kept = replace(
+        data,
+        models=tuple(models),
+        scores=data.scores[:, columns],
+        losses=None if data.losses is None else data.losses[:, columns],
+        completion_tokens=data.completion_tokens[:, columns],
+    )
+    known = np.flatnonzero(~np.isnan(kept.scores).all(axis=1))
+    spread = np.linspace(0, len(known) - 1, min(len(known), MAX_PROMPTS)).astype(np.int64)
+    return kept.take(known[spread])
+
+
+def _attackers(data: RoutingData, held_out: RoutingData) -> tuple[tuple[str, ...], RoutingData]:
+    if TRAIN in data.splits and TRAIN not in held_out.splits:
+        return data.training().prompts, held_out
+    third = len(held_out.prompts) // 3
+    return held_out.prompts[:third], held_out.take(np.arange(third, len(held_out.prompts)))
