@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from router_models.evaluation import baselines, metrics
 from router_models.evaluation.bootstrap import Interval, Resamples, interval_of
 from router_models.evaluation.calibration import calibration_rows
+from router_models.evaluation.compare import (
+    Comparison,
+    baseline_picks,
+    losses_of,
+    of_models,
+    policy_rows,
+)
 from router_models.evaluation.frontier import trace_frontier
 from router_models.evaluation.pair import pair_row
 from router_models.evaluation.peers import peer_preferences
 from router_models.evaluation.predictions import predict_all
 from router_models.evaluation.report import (
     BEST_SINGLE,
-    PROMPT_ORACLE,
     ROUTER,
     TASK_ORACLE,
     EvaluationReport,
     PairRow,
-    PolicyRow,
     TaskRow,
 )
 from router_models.prices import Prices
@@ -53,25 +56,21 @@ def evaluate(
             f"column 'model': the router knows {', '.join(router.models)}; the file holds "
             f"{len(shared)} of them and two are needed"
         )
-    known = _restrict(data, shared)
+    known = of_models(data, shared)
     held_out = known.evaluation(split)
     has_training = TRAIN in known.splits and split != TRAIN
     train = known.training() if has_training else None
-    means = baselines.mean_measured(_losses(train or held_out))
+    means = baselines.mean_measured(losses_of(train or held_out))
     quality = predict_all(router, held_out.prompts)
     predicted = quality.of_models([router.models.index(m) for m in shared])
-    losses = _losses(held_out)
+    losses = losses_of(held_out)
     picks = {
         ROUTER: baselines.pick_highest(predicted.quality, losses),
-        "random": baselines.random_pick(losses),
-        "round-robin": baselines.round_robin(losses),
-        BEST_SINGLE: baselines.best_single(losses, means),
-        TASK_ORACLE: baselines.task_oracle(losses, held_out.tasks),
-        PROMPT_ORACLE: baselines.prompt_oracle(losses),
+        **baseline_picks(losses, held_out.tasks, means),
     }
     peers = peer_preferences(train, held_out, seed) if with_peers and train else {}
     picks |= {name: baselines.pick_highest(liked, losses) for name, liked in peers.items()}
-    case = _Case(held_out, losses, picks, Resamples.draw(len(held_out.prompts), seed))
+    case = Comparison(held_out, losses, picks, Resamples.draw(len(held_out.prompts), seed))
     pairs = _pairs(held_out, {ROUTER: predicted.quality, **peers}, seed)
     return EvaluationReport(
         router_version=router.version,
@@ -82,7 +81,7 @@ def evaluate(
         loss_unit="1 - score" if data.losses is None else "nats per token",
         best_single=shared[int(means.argmin())],
         best_single_from=TRAIN if has_training else "evaluated prompts",
-        policies=_policy_rows(case),
+        policies=policy_rows(case),
         tasks=_task_rows(case),
         calibration=calibration_rows(held_out, predicted, case.resamples),
         peers=tuple(peers),
@@ -93,65 +92,7 @@ def evaluate(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """The evaluated prompts, their losses, and every policy's picks, (prompts, models) each."""
-
-    data: RoutingData
-    losses: Matrix
-    picks: dict[str, Matrix]
-    resamples: Resamples
-
-
-def _restrict(data: RoutingData, models: list[str]) -> RoutingData:
-    """Keep some models, and the prompts that at least one of them was measured on."""
-    columns = [data.models.index(m) for m in models]
-    kept = replace(
-        data,
-        models=tuple(models),
-        scores=data.scores[:, columns],
-        losses=None if data.losses is None else data.losses[:, columns],
-        completion_tokens=data.completion_tokens[:, columns],
-    )
-    return kept.take(np.flatnonzero(~np.isnan(kept.scores).all(axis=1)))
-
-
-def _losses(data: RoutingData) -> Matrix:
-    return 1.0 - data.scores if data.losses is None else data.losses
-
-
-def _policy_rows(case: _Case) -> tuple[PolicyRow, ...]:
-    data, losses, picks, resamples = case.data, case.losses, case.picks, case.resamples
-    strict, tied = metrics.hits_strict(losses), metrics.hits_any_tied(losses)
-    argmax = metrics.hits_argmax_score(data.scores)
-    mean_loss = {p: resamples.means(metrics.expected(losses, picks[p])) for p in picks}
-    single, oracle = mean_loss[BEST_SINGLE], mean_loss[PROMPT_ORACLE]
-    rows = []
-    for policy, pick in picks.items():
-        saved = single - mean_loss[policy]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            closed = np.where(single > oracle, saved / (single - oracle), np.nan)
-
-        def over(values: Matrix, pick: Matrix = pick) -> Interval:
-            return interval_of(resamples.means(metrics.expected(values, pick)))
-
-        rows.append(
-            PolicyRow(
-                policy=policy,
-                mean_score=over(data.scores),
-                mean_loss=interval_of(mean_loss[policy]),
-                optimal_strict=over(strict),
-                optimal_any_tied=over(tied),
-                optimal_argmax_score=over(argmax),
-                gap_closed=interval_of(closed),
-                regret=interval_of(resamples.means(metrics.regret(losses, pick))),
-                below_best_single=interval_of(saved),
-            )
-        )
-    return tuple(rows)
-
-
-def _task_rows(case: _Case) -> tuple[TaskRow, ...]:
+def _task_rows(case: Comparison) -> tuple[TaskRow, ...]:
     data, losses, picks, resamples = case.data, case.losses, case.picks, case.resamples
     labels = np.array(data.tasks)
     strict = metrics.hits_strict(losses)

@@ -6,7 +6,6 @@ RouterArena (arXiv 2510.00202) calls one minus the share of flips robustness.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from router_models.evaluation import metrics
 from router_models.evaluation.baselines import mean_measured, pick_highest
 from router_models.evaluation.bootstrap import Resamples, interval_of
+from router_models.evaluation.compare import losses_of, of_models
 from router_models.evaluation.gadgets import Search, find_gadgets, random_prefixes, wins
 from router_models.evaluation.gate import Gate, half_way_gate
 from router_models.evaluation.perturb import KINDS, perturb
@@ -45,7 +45,7 @@ def assess_robustness(
     shared = [m for m in data.models if m in router.models]
     if len(shared) < 2:
         raise DataError(f"column 'model': two of {', '.join(router.models)} are needed")
-    held_out = _restrict(data.evaluation(split), shared)
+    held_out = _spread(of_models(data.evaluation(split), shared))
     attackers, held_out = _attackers(data, held_out)
     columns = [router.models.index(m) for m in shared]
 
@@ -81,7 +81,7 @@ def assess_robustness(
 def _variant_row(
     kind: str, data: RoutingData, before: Matrix, after: Matrix, gate: Gate, resamples: Resamples
 ) -> VariantRow:
-    losses = 1.0 - data.scores if data.losses is None else data.losses
+    losses = losses_of(data)
     picks = [pick_highest(quality, losses) for quality in (before, after)]
     change = metrics.expected(losses, picks[1]) - metrics.expected(losses, picks[0])
     same_best = before.argmax(axis=1) == after.argmax(axis=1)
@@ -94,19 +94,9 @@ def _variant_row(
     )
 
 
-def _restrict(data: RoutingData, models: Sequence[str]) -> RoutingData:
-    """Keep some models, and evenly MAX_PROMPTS of the prompts that one of them was measured on."""
-    columns = [data.models.index(m) for m in models]
-    kept = replace(
-        data,
-        models=tuple(models),
-        scores=data.scores[:, columns],
-        losses=None if data.losses is None else data.losses[:, columns],
-        completion_tokens=data.completion_tokens[:, columns],
-    )
-    known = np.flatnonzero(~np.isnan(kept.scores).all(axis=1))
-    spread = np.linspace(0, len(known) - 1, min(len(known), MAX_PROMPTS)).astype(np.int64)
-    return kept.take(known[spread])
+def _spread(data: RoutingData) -> RoutingData:
+    count = len(data.prompts)
+    return data.take(np.linspace(0, count - 1, min(count, MAX_PROMPTS)).astype(np.int64))
 
 
 def _attackers(data: RoutingData, held_out: RoutingData) -> tuple[tuple[str, ...], RoutingData]:

@@ -1,171 +1,125 @@
-"""``python -m router_models.experts``: train the experts, measure their losses, record references."""
+"""``python -m router_models.experts``: train and measure the experts, and repeat Tryage's experiment.
+
+All but ``ask`` and ``experiment`` need the ``train`` extra.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-from tqdm import tqdm
+import router_models
+from router_models.experts.variants import STEPS
+from router_models.types import DataError
 
-from router_models.experts.base_model import BaseModel, load_base
-from router_models.experts.domains import Example, Use, choose, read_domains
-from router_models.experts.gguf_adapter import Adapter, read_adapter, write_adapter
-from router_models.experts.library import BASE_MODEL, Expert, read_library, sha256_of, write_library
-from router_models.experts.measure import applied, reference_losses
-from router_models.experts.train import Recipe, train_expert
-from router_models.experts.weights import find_weights
-
-DOMAINS = ("code", "math", "clinical", "patents")
-GOLDEN_PROMPTS_PER_DOMAIN = 2
-GOLDEN_TOP = 5
+DATASETS = Path(router_models.__file__).parent / "datasets"
+OUTCOMES = DATASETS / "eleven_experts.parquet"
+MEMBERS = DATASETS / "eleven_experts.json"
+FIGURE = Path("docs/images/tryage.svg")
+PAGE = Path("docs/routers.md")
+_BEGIN, _END = "<!-- tryage: begin -->\n", "<!-- tryage: end -->"
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the process's exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+    except DataError as error:
+        print(f"experts: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m router_models.experts", description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     commands = parser.add_subparsers(required=True)
 
-    train = commands.add_parser("train", help="train one LoRA adapter a domain")
-    train.add_argument("--data", type=Path, required=True, help="domains parquet")
+    train = _torch_command(commands, "train", "train one LoRA adapter a domain")
     train.add_argument("--out", type=Path, required=True, help="folder of the library")
-    train.add_argument("--steps", type=int, default=Recipe().steps)
-    train.set_defaults(run=_train)
+    train.add_argument("--steps", type=int, default=STEPS)
 
-    measure = commands.add_parser("measure", help="measure every expert's loss on unseen prompts")
-    measure.add_argument("--data", type=Path, required=True, help="domains parquet")
+    measure = _torch_command(commands, "measure", "measure every expert's loss on unseen prompts")
     measure.add_argument("--library", type=Path, required=True)
     measure.add_argument("--out", type=Path, required=True, help="routing data parquet")
     measure.add_argument("--router-prompts", type=int, default=270, help="a domain, for training")
     measure.add_argument("--report-prompts", type=int, default=150, help="a domain, for reporting")
-    measure.set_defaults(run=_measure)
 
-    golden = commands.add_parser("golden", help="record torch's next-token log-probabilities")
-    golden.add_argument("--data", type=Path, required=True, help="domains parquet")
+    golden = _torch_command(commands, "golden", "record torch's next-token log-probabilities")
     golden.add_argument("--library", type=Path, required=True)
     golden.add_argument("--out", type=Path, required=True, help="JSON file")
-    golden.set_defaults(run=_golden)
 
-    args = parser.parse_args(argv)
-    args.run(args)
-    return 0
+    grow = _torch_command(commands, "grow_library", "train and measure the eleven experts")
+    grow.add_argument("--library", type=Path, required=True, help="folder of the shipped experts")
+    grow.add_argument("--measured", type=Path, required=True, help="their measured losses")
+    grow.add_argument("--work", type=Path, required=True, help="what is done is kept here")
+    grow.add_argument("--out", type=Path, default=DATASETS)
 
+    ask = commands.add_parser("ask", help="ask the language model which expert fits each prompt")
+    ask.set_defaults(run=_ask)
 
-def _train(args: argparse.Namespace) -> None:
-    examples = read_domains(args.data)
-    base = load_base(args.threads)
-    args.out.mkdir(parents=True, exist_ok=True)
-    experts = []
-    for domain in DOMAINS:
-        recipe = Recipe(steps=args.steps)
-        prompts = choose(examples, "experts", domain, len(examples))
-        with _progress(domain, args.steps) as bar:
-
-            def report(step: int, loss: float, bar: tqdm = bar) -> None:
-                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                bar.update(step - bar.n)
-
-            adapter = train_expert(base, prompts, recipe, report)
-        path = args.out / f"{domain}.gguf"
-        name = f"{BASE_MODEL}-{domain}"
-        write_adapter(path, adapter, heads=base.model.config.num_attention_heads, name=name)
-        experts.append(
-            Expert(
-                name,
-                domain,
-                path.name,
-                sha256_of(path),
-                recipe.rank,
-                recipe.steps,
-                len(prompts),
-                recipe.seed,
-            )
-        )
-        write_library(args.out, find_weights(), experts)
+    experiment = commands.add_parser("experiment", help="Tryage's experiment: table and figure")
+    experiment.add_argument("--router", default="perceptive")
+    experiment.add_argument("--figure", type=Path, default=FIGURE)
+    experiment.add_argument("--page", type=Path, default=PAGE, help="Markdown that holds the table")
+    experiment.set_defaults(run=_experiment)
+    return parser
 
 
-def _measure(args: argparse.Namespace) -> None:
-    examples = read_domains(args.data)
-    limits: dict[Use, int] = {"router": args.router_prompts, "report": args.report_prompts}
-    measured = [
-        example
-        for domain in DOMAINS
-        for use, limit in limits.items()
-        for example in choose(examples, use, domain, limit)
-    ]
-    base = load_base(args.threads)
-    encoded = [base.encode(e.prompt, e.reference) for e in measured]
-    rows = []
-    for model, adapter in _models(base, args.library):
-        with _progress(model, len(encoded)) as bar:
-            losses = reference_losses(base, adapter, encoded, lambda n, b=bar: b.update(n - b.n))
-        for example, tokens, loss in zip(measured, encoded, losses, strict=True):
-            rows.append(_row(example, model, loss, tokens.start, tokens.end - tokens.start))
-    table = pa.Table.from_pylist(rows).sort_by([("prompt_id", "ascending"), ("model", "ascending")])
-    partial = args.out.with_suffix(".partial")
-    pq.write_table(table, partial, compression="zstd", compression_level=19)
-    partial.replace(args.out)
+def _torch_command(commands: Any, name: str, purpose: str) -> argparse.ArgumentParser:
+    def run(args: argparse.Namespace) -> None:
+        from router_models.experts import torch_commands
+
+        getattr(torch_commands, name)(args)
+
+    parser: argparse.ArgumentParser = commands.add_parser(name.split("_")[0], help=purpose)
+    parser.add_argument("--data", type=Path, required=True, help="domains parquet")
+    parser.set_defaults(run=run)
+    return parser
 
 
-def _row(
-    example: Example, model: str, loss: float, prompt: int, completion: int
-) -> dict[str, object]:
-    return {
-        "prompt_id": example.prompt_id,
-        "source": "domains",
-        "task": example.domain,
-        "prompt": example.prompt,
-        "model": model,
-        # The geometric mean of the reference tokens' probabilities: loss on the [0, 1] scale.
-        "score": float(torch.exp(torch.tensor(-loss, dtype=torch.float64))),
-        "loss": loss,
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "split": "train" if example.use == "router" else "val",
-    }
+def _ask(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from router_models.experts.chooser import choose_by_asking
+    from router_models.experts.members import read_members, write_members
+    from router_models.experts.weights import find_weights
+    from router_models.training.dataset import read_routing_data
+
+    library, held_out = read_members(MEMBERS), read_routing_data(OUTCOMES).evaluation()
+    chosen = choose_by_asking(
+        find_weights(),
+        library.members,
+        held_out.prompts,
+        args.threads,
+        lambda done: print(f"\r{done}/{len(held_out.prompts)}", end="", file=sys.stderr),
+    )
+    answers = dict(zip(held_out.prompt_ids, chosen, strict=True))
+    write_members(MEMBERS, replace(library, chosen=answers))
 
 
-@torch.inference_mode()
-def _golden(args: argparse.Namespace) -> None:
-    """Record, in float32, the most likely first answer tokens of each model on a few prompts."""
-    examples = read_domains(args.data)
-    base = load_base(args.threads)
-    cases = []
-    for model, adapter in _models(base, args.library):
-        with applied(base, adapter):
-            for domain in DOMAINS:
-                for example in choose(examples, "report", domain, GOLDEN_PROMPTS_PER_DOMAIN):
-                    e = base.encode(example.prompt, example.reference)
-                    logits = base.model(torch.tensor([e.token_ids[: e.start]])).logits[0, -1]
-                    top = torch.log_softmax(logits, -1).topk(GOLDEN_TOP)
-                    cases.append(
-                        {
-                            "model": model,
-                            "prompt": example.prompt,
-                            "token_ids": top.indices.tolist(),
-                            "logprobs": [round(v, 5) for v in top.values.tolist()],
-                        }
-                    )
-    args.out.write_text(json.dumps(cases, indent=1) + "\n")
+def _experiment(args: argparse.Namespace) -> None:
+    from router_models.experts.experiment import run_experiment
+    from router_models.experts.figure import draw_figure, write_table
+
+    experiment = run_experiment(OUTCOMES, MEMBERS, router=args.router)
+    table = write_table(experiment)
+    print(table, end="")
+    args.figure.parent.mkdir(parents=True, exist_ok=True)
+    args.figure.write_text(draw_figure(experiment))
+    _insert(args.page, table)
 
 
-def _models(base: BaseModel, library: Path) -> Iterator[tuple[str, Adapter | None]]:
-    yield BASE_MODEL, None
-    heads = base.model.config.num_attention_heads
-    for expert in read_library(library):
-        yield expert.model, read_adapter(library / expert.file, heads=heads)
-
-
-@contextmanager
-def _progress(label: str, total: int) -> Iterator[tqdm]:
-    with tqdm(total=total, desc=label, file=sys.stderr, mininterval=5) as bar:
-        yield bar
+def _insert(page: Path, table: str) -> None:
+    """Replace what stands between the two marks of the page."""
+    text = page.read_text() if page.exists() else ""
+    if _BEGIN not in text or _END not in text:
+        raise DataError(f"{page}: the marks {_BEGIN.strip()} and {_END} are missing; add them")
+    head, rest = text.split(_BEGIN, 1)
+    page.write_text(f"{head}{_BEGIN}{table}{_END}{rest.split(_END, 1)[1]}")
 
 
 if __name__ == "__main__":

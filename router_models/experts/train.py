@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from router_models.experts.base_model import BaseModel, Encoded
 from router_models.experts.domains import Example
 from router_models.experts.gguf_adapter import Adapter, LoraPair
+from router_models.experts.variants import STEPS
 
 _IGNORED = -100
 
@@ -22,7 +23,7 @@ _IGNORED = -100
 class Recipe:
     """How an expert is trained; the same for all, so that only the domain differs."""
 
-    steps: int = 100
+    steps: int = STEPS
     batch: int = 6
     rank: int = 8
     alpha: float = 16.0
