@@ -102,6 +102,13 @@ class Router(_Section):
     artifact: str = Field("default", description='folder of an artifact, "default", or "none"')
 
 
+class DecisionLog(_Section):
+    """Every decision with its inputs and outcome, one JSON object a line."""
+
+    path: Path
+    prompts: bool = Field(False, description="write the human's question too")
+
+
 class Timeouts(_Section):
     """Deadlines in seconds: of a client's request, of one attempt at a backend, of the answer."""
 
@@ -159,6 +166,7 @@ class Config(_Section):
     state: State = State()
     router: Router = Router()
     timeouts: Timeouts = Timeouts()
+    decision_log: DecisionLog | None = None
     models: Mapping[Name, Model] = Field(min_length=1)
 
 

@@ -11,7 +11,8 @@
     │   ├─ before commit    ConnectFailed · FirstByteTimeout · BadUpstreamAnswer    tried elsewhere
     │   └─ after commit     StreamInterrupted                                       never retried
     ├─ ScorerError          never reaches a client: the decision degrades and says so
-    └─ ConfigError          start-up only; names the key's path
+    ├─ ConfigError          start-up only; names the key's path
+    └─ LogUnreadable        commands only; names the file and the line
     ClientGone              no response; the ledger's outcome is "cancelled"
 
 It must never leak a stack, a backend's address or more than a short piece of what the user sent.
@@ -213,6 +214,10 @@ class ScorerError(GatewayError):
 
 class ConfigError(GatewayError):
     """The configuration cannot be used; the message names the key's path and the remedy."""
+
+
+class LogUnreadable(GatewayError):
+    """A decision log cannot be read; the message names the file and the line."""
 
 
 class ClientGone(Exception):

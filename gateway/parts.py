@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from gateway.clock import Clock, SystemClock
@@ -10,6 +11,7 @@ from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, policy_version
 from gateway.decision.scoring import Scorer, load_router
 from gateway.ledger.accounting import Ledger
+from gateway.ledger.decision_log import DecisionLog, open_decision_log
 from gateway.pipeline import Pipeline
 from gateway.tasks import TaskGroup
 from gateway.telemetry.metrics import Metrics
@@ -27,6 +29,7 @@ class Parts:
     decider: Decider
     ledger: Ledger
     pipeline: Pipeline
+    decision_log: DecisionLog | None
 
     def publish_backend_states(self) -> None:
         """Bring the gauges that describe backends up to date."""
@@ -38,12 +41,14 @@ class Parts:
     async def close(self) -> None:
         await self.tasks.close()
         await self.catalog.close()
+        if self.decision_log is not None:
+            await asyncio.to_thread(self.decision_log.close)
 
 
 def build_parts(config: Config, clock: Clock | None = None) -> Parts:
     """Wire a process together.
 
-    Raises ConfigError when the router's artifact cannot be used.
+    Raises ConfigError when the router's artifact or the decision log cannot be used.
     """
     clock = clock or SystemClock()
     metrics = Metrics()
@@ -53,6 +58,7 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
     metrics.policy_info.labels(version).set(1)
     decider = Decider(catalog, clock, version)
     ledger = Ledger(catalog, clock, metrics)
+    decision_log = open_decision_log(config.decision_log, clock, metrics)
     pipeline = Pipeline(
         timeouts=config.timeouts,
         catalog=catalog,
@@ -63,5 +69,8 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
         admission=Admission(config.server.max_inflight, metrics),
         metrics=metrics,
         clock=clock,
+        decision_log=decision_log,
     )
-    return Parts(config, clock, metrics, TaskGroup(), catalog, decider, ledger, pipeline)
+    return Parts(
+        config, clock, metrics, TaskGroup(), catalog, decider, ledger, pipeline, decision_log
+    )

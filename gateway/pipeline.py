@@ -24,6 +24,7 @@ from gateway.decision.request import Endpoint, ParsedRequest, parse_request
 from gateway.decision.scoring import Scorer
 from gateway.errors import ClientGone, GatewayError, InvalidRequest, RoutingInfeasible
 from gateway.ledger.accounting import Ledger, Reservation
+from gateway.ledger.decision_log import DecisionLog
 from gateway.routing_headers import routing_headers
 from gateway.telemetry.metrics import Metrics
 from gateway.tenancy.limits import Admission
@@ -86,6 +87,7 @@ class Pipeline:
     admission: Admission
     metrics: Metrics
     clock: Clock
+    decision_log: DecisionLog | None
 
     async def serve(self, incoming: Incoming, reply: Reply) -> None:
         """Answer one request: with a model's words, or with one error object."""
@@ -99,7 +101,9 @@ class Pipeline:
                 try:
                     await self._answer(plan, record, reply)
                 finally:
-                    self.ledger.settle(record)
+                    row = self.ledger.settle(record)
+                    if self.decision_log is not None and row is not None:
+                        self.decision_log.note(plan.decision, plan.features, row)
         except GatewayError as error:  # before a decision; after it, _answer tells the client
             self.metrics.requests.labels("none", "none", "rejected").inc()
             await reply.fail(error, {"x-request-id": incoming.request_id})

@@ -63,6 +63,9 @@ class Metrics:
         self.infeasible = new.counter(
             "infeasible_total", "Requests that no model could honour", "constraint"
         )
+        self.decisions_unlogged = new.counter(
+            "decision_log_lost_total", "Records that the decision log could not write"
+        )
         self.scorer_failures = new.counter(
             "scorer_failures_total", "Decisions made without the router, which failed"
         )

@@ -65,8 +65,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage_with(twin: str | None = None, **timeouts: float) -> AsyncIterator[Stage]:
-    """``twin`` is the address of a second backend of model ``first``."""
+async def stage_with(
+    twin: str | None = None, extra: dict[str, Any] | None = None, **timeouts: float
+) -> AsyncIterator[Stage]:
+    """``twin`` is the address of a second backend of model ``first``; ``extra`` more configuration."""
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(scripted_backend())
         second = await stack.enter_async_context(scripted_backend())
@@ -77,6 +79,7 @@ async def stage_with(twin: str | None = None, **timeouts: float) -> AsyncIterato
                 "server": {"drain_s": 1},
                 "router": {"artifact": "none"},
                 "timeouts": timeouts,
+                **(extra or {}),
                 "models": {
                     "first": {
                         "backends": [{"url": first.url, "model": "served-name"}, *twins],
