@@ -1,7 +1,8 @@
 """The choice that a robustness check watches: whether a prompt goes up to the strong model.
 
 Where the best predicted quality alone decides, one strong model may take everything, and nothing
-can flip. So the gate stands where half of the prompts go up, the point an attacker gains most from.
+can flip. So there is a second gate, where half of the prompts go up: it stands in the thick of the
+prompts, where the least push flips the most, and is the hardest to defend.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ class Gate:
 
     def escalates(self, quality: Matrix) -> NDArray[np.bool_]:
         return np.asarray(self.margins(quality) > self.threshold)
+
+
+def best_quality_gate(strong: int) -> Gate:
+    """Set the gate where the strong model is predicted to be the best."""
+    return Gate(strong, 0.0)
 
 
 def half_way_gate(quality: Matrix, strong: int) -> Gate:

@@ -137,8 +137,8 @@ def _frontier(frontier: Frontier) -> str:
 def _robustness(robustness: Robustness) -> str:
     header = ("variant", "best quality kept", "half to the strong kept", "loss added")
     rows = robustness_rows(robustness)
-    line = escape(gadget_line(robustness.gadgets))
-    return f"<h2>Robustness</h2>{_table(header, rows)}<p>{line}.</p>"
+    lines = "".join(f"<p>{escape(gadget_line(row))}.</p>" for row in robustness.gadgets)
+    return f"<h2>Robustness</h2>{_table(header, rows)}{lines}"
 
 
 def _training(training: Mapping[str, object]) -> str:

@@ -133,9 +133,12 @@ class VariantRow:
 class GadgetRow:
     """Wins of query-independent prefixes; ``kept`` prompts would not have gone to ``strong``.
 
-    ``random_won`` is the same for as many prefixes of random words: what no search achieves.
+    ``gate`` is ``best`` or ``half``: where the strong model is predicted to be the best, or where
+    half of the prompts go to it. ``random_won`` is the same for as many prefixes of random words:
+    what no search achieves.
     """
 
+    gate: str
     strong: str
     gadgets: int
     kept: int
@@ -151,7 +154,7 @@ class Robustness:
 
     prompts: int
     variants: tuple[VariantRow, ...]
-    gadgets: GadgetRow
+    gadgets: tuple[GadgetRow, ...]
 
 
 @dataclass(frozen=True, slots=True)

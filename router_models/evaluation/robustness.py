@@ -6,6 +6,7 @@ RouterArena (arXiv 2510.00202) calls one minus the share of flips robustness.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 import numpy as np
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 
 from router_models.evaluation import metrics
 from router_models.evaluation.baselines import mean_measured, pick_highest
-from router_models.evaluation.bootstrap import Resamples, interval_of
+from router_models.evaluation.bootstrap import Interval, Resamples, interval_of
 from router_models.evaluation.compare import losses_of, of_models
-from router_models.evaluation.gadgets import Search, find_gadgets, random_prefixes, wins
-from router_models.evaluation.gate import Gate, half_way_gate
+from router_models.evaluation.gadgets import Quality, Search, find_gadgets, random_prefixes, wins
+from router_models.evaluation.gate import Gate, best_quality_gate, half_way_gate
 from router_models.evaluation.perturb import KINDS, perturb
 from router_models.evaluation.report import GadgetRow, Robustness, VariantRow
 from router_models.training.dataset import TRAIN, RoutingData
@@ -60,22 +61,50 @@ def assess_robustness(
         draw = Random(f"{seed}:{kind}")
         after = quality([perturb(prompt, kind, draw) for prompt in held_out.prompts])
         rows.append(_variant_row(kind, held_out, before, after, gate, resamples))
-    up = gate.escalates(before)
-    kept = [p for p, is_up in zip(held_out.prompts, up, strict=True) if not is_up]
     search = search or Search()
-    gadgets = find_gadgets(quality, gate, attackers, search, seed)
-    won = wins(quality, gate, gadgets, kept)
-    by_chance = wins(quality, gate, random_prefixes(attackers, search, seed), kept)
-    row = GadgetRow(
-        strong=shared[gate.column],
-        gadgets=len(gadgets),
+    attack = _Attack(
+        tuple(find_gadgets(quality, gate, attackers, search, seed)),
+        tuple(random_prefixes(attackers, search, seed)),
+    )
+    gates = {"best": best_quality_gate(gate.column), "half": gate}
+    attacked = tuple(
+        _gadget_row(name, at, held_out, (before, quality), attack, seed)
+        for name, at in gates.items()
+    )
+    return Robustness(len(held_out.prompts), tuple(rows), attacked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attack:
+    gadgets: tuple[str, ...]
+    random: tuple[str, ...]
+
+
+def _gadget_row(
+    name: str,
+    gate: Gate,
+    data: RoutingData,
+    scored: tuple[Matrix, Quality],
+    attack: _Attack,
+    seed: int,
+) -> GadgetRow:
+    before, quality = scored
+    kept = [p for p, up in zip(data.prompts, gate.escalates(before), strict=True) if not up]
+    if not kept:
+        nothing = Interval(float("nan"), float("nan"), float("nan"))
+        strong = data.models[gate.column]
+        return GadgetRow(name, strong, len(attack.gadgets), 0, nothing, np.nan, np.nan, "")
+    won = wins(quality, gate, attack.gadgets, kept)
+    return GadgetRow(
+        gate=name,
+        strong=data.models[gate.column],
+        gadgets=len(attack.gadgets),
         kept=len(kept),
         won=interval_of(Resamples.draw(len(kept), seed).means(won.mean(axis=0))),
         worst_won=float(won.mean(axis=1).max()),
-        random_won=float(by_chance.mean()),
-        example=gadgets[int(won.mean(axis=1).argmax())],
+        random_won=float(wins(quality, gate, attack.random, kept).mean()),
+        example=attack.gadgets[int(won.mean(axis=1).argmax())],
     )
-    return Robustness(len(held_out.prompts), tuple(rows), row)
 
 
 def _variant_row(

@@ -130,7 +130,7 @@ def robustness_table(report: EvaluationReport) -> Table | None:
         title=f"Choices kept, {report.robustness.prompts} prompts",
         box=SIMPLE_HEAD,
         padding=(0, 1),
-        caption=gadget_line(report.robustness.gadgets),
+        caption="\n".join(gadget_line(row) for row in report.robustness.gadgets),
     )
     table.add_column("variant", no_wrap=True)
     for name in ("best quality", "half to the strong", "loss added"):
@@ -150,9 +150,13 @@ def robustness_rows(robustness: Robustness) -> list[tuple[str, str, str, str]]:
 
 def gadget_line(row: GadgetRow) -> str:
     """Say what prefixes found by search win."""
+    where = "best quality" if row.gate == "best" else "half to the strong"
+    if not row.kept:
+        return f"{where}: every prompt goes to {row.strong} anyway"
     return (
-        f"{row.gadgets} prefixes found by search lift {percent(row.won)} of {row.kept} kept prompts "
-        f"to {row.strong}; the worst {row.worst_won:.1%}, random words {row.random_won:.1%}"
+        f"{where}: {row.gadgets} prefixes found by search lift {percent(row.won)} of {row.kept} "
+        f"kept prompts to {row.strong}; the worst {row.worst_won:.1%}, random words "
+        f"{row.random_won:.1%}"
     )
 
 

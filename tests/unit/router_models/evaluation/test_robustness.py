@@ -1,5 +1,6 @@
 """Variants and attacks against routers whose weaknesses are known."""
 
+import json
 from random import Random
 
 import numpy as np
@@ -92,18 +93,29 @@ def test_a_router_that_one_word_can_turn_loses_every_prompt(data):
     report = assess_robustness(
         Reader(counts("plaintiff")), data, search=Search(4, words=4, rounds=40, candidates=8)
     )
-    assert report.gadgets.won.value == 1
-    assert "plaintiff" in report.gadgets.example
-    assert report.gadgets.random_won < 1
-    assert report.gadgets.strong == "lawyer"
+    assert [row.gate for row in report.gadgets] == ["best", "half"]
+    for row in report.gadgets:
+        assert row.won.value == 1
+        assert "plaintiff" in row.example
+        assert row.random_won < 1
+        assert row.strong == "lawyer"
 
 
 def test_a_router_that_ignores_the_start_cannot_be_attacked_from_there(data):
     report = assess_robustness(
         Reader(lambda p: counts("court", "judge", "tort")(p[-30:])), data, search=QUICK
     )
-    assert report.gadgets.won.value == 0
-    assert report.gadgets.gadgets == 4
+    assert [row.won.value for row in report.gadgets] == [0, 0]
+    assert [row.gadgets for row in report.gadgets] == [4, 4]
+
+
+def test_where_every_prompt_goes_to_the_strong_model_nothing_is_won(data):
+    best, half = assess_robustness(
+        Reader(lambda p: 1.0 + p.count("court")), data, search=QUICK
+    ).gadgets
+    assert best.kept == 0
+    assert np.isnan(best.won.value)
+    assert half.kept > 0
 
 
 def test_the_report_repeats_and_prints(data):
@@ -114,9 +126,11 @@ def test_the_report_repeats_and_prints(data):
     router = Reader(counts("court", "judge"))
     first, second = (assess_robustness(router, data, search=QUICK) for _ in range(2))
     assert first == second
-    page = render_page(replace(evaluate(router, data), robustness=first))
+    evaluation = replace(evaluate(router, data), robustness=first)
+    page = render_page(evaluation)
     assert "Robustness" in page
-    assert "prefixes found by search" in page
+    assert page.count("prefixes found by search") == 2
+    json.dumps(evaluation.to_json(), allow_nan=False)
 
 
 def test_without_training_prompts_the_attacker_gets_a_third(rows, write):
