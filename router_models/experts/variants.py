@@ -42,7 +42,7 @@ VARIANTS = (
     Variant(f"{BASE_MODEL}-24-all", DOMAINS, rank=16, steps=80, layers=_TO_24),
     Variant(f"{BASE_MODEL}-all", DOMAINS, rank=16, steps=60),
     Variant(f"{BASE_MODEL}-reason", ("code", "math"), rank=4, steps=80),
-    Variant(f"{BASE_MODEL}-prose", ("clinical", "patents"), rank=4, steps=80),
+    Variant(f"{BASE_MODEL}-prose", ("clinical", "patents"), rank=4, steps=50),
 )
 BATCH = 4
 
