@@ -72,6 +72,24 @@ def _add_routing(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
         )
     )
 
+    replay = subcommands.add_parser("replay", help="make logged decisions again; judge a policy")
+    replay.add_argument("--log", type=Path, required=True, help="a file of decision_log.path")
+    replay.add_argument("--policy", type=Path, help="YAML file with the keys of policies.live")
+    replay.add_argument("--confidence", type=_confidence, default=0.95, help="of the intervals")
+    replay.add_argument("--json", action="store_true")
+    replay.set_defaults(
+        run=lambda a: commands.replay_command(
+            a.log, policy=a.policy, confidence=a.confidence, as_json=a.json
+        )
+    )
+
+
+def _confidence(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError("must lie between 0 and 1")
+    return value
+
 
 def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     train = subcommands.add_parser("train", help="train a router on logged outcomes")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.config import Config, load_config
+from gateway.config import Config, load_config, load_policy
 from gateway.decision.request import CHAT
 from router_models.commands import AlsoMeasure, evaluate_command, predict_command, train_command
 
@@ -16,6 +16,7 @@ __all__ = [
     "demo_command",
     "evaluate_command",
     "predict_command",
+    "replay_command",
     "route_command",
     "serve_command",
     "train_command",
@@ -87,6 +88,20 @@ def route_command(prompt: str, *, objective: str, config_path: Path | None, as_j
         print(msgspec.json.format(document).decode())
     else:
         print_decision(msgspec.json.decode(document))
+
+
+def replay_command(log: Path, *, policy: Path | None, confidence: float, as_json: bool) -> None:
+    """Make every logged decision again, and estimate another policy on them."""
+    from gateway.decision.arms import policy_of
+    from gateway.ledger.replay import replay_log
+    from gateway.replay_report import print_replay
+
+    other = None if policy is None else policy_of(load_policy(policy), policy.stem)
+    replay = replay_log(log, other, confidence)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(replay)).decode())
+    else:
+        print_replay(replay)
 
 
 def _routing_config(config_path: Path | None) -> Config:

@@ -25,6 +25,8 @@ from pydantic import (
 )
 
 from gateway.errors import ConfigError
+from policies.presets import PROFILES
+from policies.types import GOALS
 
 #: The capabilities a model may declare, each demanded by a field of a request.
 CAPABILITIES = ("tools", "vision", "json_schema", "logprobs")
@@ -71,10 +73,25 @@ def _check_url(url: HttpUrl) -> HttpUrl:
     return url
 
 
+def _check_profile(name: str) -> str:
+    if name not in PROFILES:
+        raise ValueError(f"must be one of {', '.join(PROFILES)}")
+    return name
+
+
+def _check_goal(name: str) -> str:
+    if name not in GOALS:
+        raise ValueError(f"must be one of {', '.join(GOALS)}")
+    return name
+
+
 Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
 BackendUrl = Annotated[HttpUrl, AfterValidator(_check_url)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+ProfileName = Annotated[str, AfterValidator(_check_profile)]
+GoalName = Annotated[str, AfterValidator(_check_goal)]
 
 
 class _Section(BaseModel):
@@ -107,6 +124,38 @@ class DecisionLog(_Section):
 
     path: Path
     prompts: bool = Field(False, description="write the human's question too")
+
+
+class Exploration(_Section):
+    """A share of choices made to learn from; see policies.types.Exploration."""
+
+    method: Literal["epsilon", "thompson"] = "epsilon"
+    share: Share
+    within: float | None = Field(None, ge=0, description="most that the objective may be worse")
+
+
+class Policy(_Section):
+    """What decides where a request leaves it open."""
+
+    objective: ProfileName | None = None
+    weights: Mapping[GoalName, Weight] = {}
+    min_quality: Share | None = None
+    max_cost_usd: float | None = Field(None, ge=0)
+    max_ttft_ms: float | None = Field(None, ge=0)
+    max_latency_ms: float | None = Field(None, ge=0)
+    exploration: Exploration | None = None
+
+
+class Canary(Policy):
+    share: Share
+
+
+class Policies(_Section):
+    """``live`` serves, ``canary`` serves its share in its stead, ``shadow`` only writes to the log."""
+
+    live: Policy = Policy()
+    canary: Canary | None = None
+    shadow: Policy | None = None
 
 
 class Timeouts(_Section):
@@ -167,6 +216,7 @@ class Config(_Section):
     router: Router = Router()
     timeouts: Timeouts = Timeouts()
     decision_log: DecisionLog | None = None
+    policies: Policies = Policies()
     models: Mapping[Name, Model] = Field(min_length=1)
 
 
@@ -175,12 +225,7 @@ def load_config(path: Path, **server: int | None) -> Config:
 
     Raises ConfigError naming the file, and the key's path or the line, for whatever is wrong.
     """
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    document = _read_yaml(path)
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping with at least the key 'models'")
     overrides = {key: value for key, value in server.items() if value is not None}
@@ -188,6 +233,26 @@ def load_config(path: Path, **server: int | None) -> Config:
     if overrides and isinstance(section, dict):
         document["server"] = {**section, **overrides}
     return parse_config(document, str(path))
+
+
+def load_policy(path: Path) -> Policy:
+    """Read a file that holds what ``policies.live`` of a configuration does.
+
+    Raises ConfigError naming the file and the key.
+    """
+    try:
+        return Policy.model_validate(_read_yaml(path))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {'; '.join(_describe(e) for e in error.errors())}") from error
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def parse_config(document: Mapping[str, Any], origin: str) -> Config:

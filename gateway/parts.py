@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway.clock import Clock, SystemClock
 from gateway.config import Config
+from gateway.decision.arms import Arms
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, policy_version
 from gateway.decision.scoring import Scorer, load_router
@@ -56,7 +57,7 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
     scorer = Scorer(load_router(config), metrics)
     version = policy_version(config, scorer.version)
     metrics.policy_info.labels(version).set(1)
-    decider = Decider(catalog, clock, version)
+    decider = Decider(catalog, clock, version, Arms(config.policies))
     ledger = Ledger(catalog, clock, metrics)
     decision_log = open_decision_log(config.decision_log, clock, metrics)
     pipeline = Pipeline(

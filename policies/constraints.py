@@ -23,6 +23,8 @@ _BOUNDED: tuple[tuple[str, _Read, int], ...] = (
     ("max_latency_ms", attrgetter("latency_ms"), 1),
 )
 _SIGNS = {name: sign for name, _, sign in _BOUNDED}
+#: Names of the limits on a predicted number.
+BOUNDED = tuple(_SIGNS)
 
 
 def find_violations(

@@ -53,7 +53,8 @@ class RoutingFlags:
     ``weights`` holds the λ of each goal; a goal that is absent weighs nothing.
     ``willingness_to_pay_usd``, what 0.1 of quality is worth, replaces the weight of cost.
     ``clamps`` are the bounds of the key's policy by constraint name: where a limit is relaxed, they
-    still hold. Each limit must be at least as tight as its clamp.
+    still hold. Each limit must be at least as tight as its clamp. ``asks_objective`` says that some
+    layer set the objective or a weight, so that a Policy leaves them alone.
     """
 
     objective: str = "best"
@@ -71,6 +72,55 @@ class RoutingFlags:
     willingness_to_pay_usd: float | None = None
     clamps: Mapping[str, float] = field(default_factory=dict)
     is_pinned: bool = False
+    #: Where the flags came from is no part of what they say, so equal flags may differ in it.
+    asks_objective: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """How a ``share`` of the choices, in [0, 1], is made to learn from.
+
+    ``epsilon`` draws evenly, ``thompson`` by each model's chance to be the best one given how
+    uncertain its predicted quality is. Only feasible models take part, and of these only such whose
+    objective is at most ``within`` above the best one; None is no bound.
+    """
+
+    method: Literal["epsilon", "thompson"]
+    share: float
+    within: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What decides where a request leaves it open: the lowest layer of all flags.
+
+    ``weights`` are the whole objective, or None for the default one.
+    """
+
+    name: str = "default"
+    objective: str | None = None
+    weights: Mapping[str, float] | None = None
+    min_quality: float | None = None
+    max_cost_usd: float | None = None
+    max_ttft_ms: float | None = None
+    max_latency_ms: float | None = None
+    exploration: Exploration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything a choice is made from, apart from the policy that makes it.
+
+    ``flags`` are those of the request, before a policy fills what they leave open. ``draw`` in
+    [0, 1) is the choice's only randomness. ``stay_with`` is the model that a conversation is bound
+    to, if it may be: it is chosen wherever it is feasible.
+    """
+
+    candidates: tuple[Candidate, ...]
+    flags: RoutingFlags
+    needs: Needs
+    draw: float = 0.0
+    stay_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ import msgspec
 import gateway
 from gateway.clock import Clock
 from gateway.config import Config, Model
+from gateway.decision.arms import Arms, Selected
 from gateway.decision.catalog import Catalog, CatalogModel
 from gateway.decision.features import PromptFeatures
 from gateway.decision.flags import ModelRequest, ParsedFlags
 from gateway.errors import NoUsableBackend, RoutingInfeasible, UnknownModel, quoted
 from gateway.upstream.backend import BackendHandle
-from policies import choose
-from policies.types import Candidate, Decision, Infeasible
+from policies.types import Candidate, Decision, Infeasible, Situation
 from router_models.types import Estimates
 
 #: Quality of a model that nothing is known of, and the whole scale as its interval.
@@ -39,6 +39,7 @@ class RoutedDecision(msgspec.Struct, frozen=True):
     chosen: Candidate
     warnings: tuple[str, ...]
     parsed: ParsedFlags
+    selected: Selected
 
     @property
     def effective_routing(self) -> Mapping[str, object]:
@@ -48,7 +49,9 @@ class RoutedDecision(msgspec.Struct, frozen=True):
 
 def policy_version(config: Config, router_version: str) -> str:
     """Name everything a decision depends on, apart from the prompt and the live signals."""
-    models = config.model_dump_json(include={"models": {"__all__": _DECIDING_FIELDS}})
+    models = config.model_dump_json(
+        include={"models": {"__all__": _DECIDING_FIELDS}, "policies": True}
+    )
     material = f"{gateway.__version__}\n{router_version}\n{models}"
     return hashlib.sha256(material.encode()).hexdigest()[:16]
 
@@ -56,9 +59,10 @@ def policy_version(config: Config, router_version: str) -> str:
 class Decider:
     """Turns estimates into a plan for one request."""
 
-    def __init__(self, catalog: Catalog, clock: Clock, version: str) -> None:
+    def __init__(self, catalog: Catalog, clock: Clock, version: str, arms: Arms) -> None:
         self._catalog = catalog
         self._clock = clock
+        self._arms = arms
         self.version = version
 
     def check_model(self, request: ModelRequest) -> None:
@@ -89,22 +93,26 @@ class Decider:
         models = self._pool(request)
         candidates = list(self._candidates(models, features, estimates))
         try:
-            plan = choose(candidates, parsed.flags, features.needs)
+            selected = self._arms.select(
+                Situation(tuple(candidates), parsed.flags, features.needs, self._arms.draw())
+            )
         except Infeasible as error:
             if error.binding == "backend":
                 raise NoUsableBackend("no backend of a suitable model can be asked now") from error
             raise RoutingInfeasible(
                 str(error), constraint=error.binding, nearest=error.nearest
             ) from error
+        plan = selected.plan
         chosen = next(c for c in candidates if c.model == plan.chosen)
         return RoutedDecision(
             decision_id=f"dec_{secrets.token_hex(12)}",
             policy_version=self.version,
-            profile="pinned" if request.pinned is not None else parsed.flags.objective,
+            profile="pinned" if request.pinned is not None else selected.flags.objective,
             plan=plan,
             chosen=chosen,
             warnings=(*parsed.warnings, *_doubts(parsed, estimates, models)),
-            parsed=parsed,
+            parsed=ParsedFlags(selected.flags, parsed.warnings),
+            selected=selected,
         )
 
     def _pool(self, request: ModelRequest) -> list[CatalogModel]:

@@ -104,6 +104,8 @@ class ParsedFlags:
 
 
 _FREE = KeyRouting()
+#: Fields by which a layer says what to weigh, so that a policy of the operator does not.
+_OBJECTIVE_FIELDS = frozenset({"objective", "weights", "willingness_to_pay_usd"})
 
 _AUTO_NAMES = ("auto", "openrouter/auto")
 _VIRTUAL = {
@@ -168,7 +170,9 @@ def _parse_routellm_name(name: str) -> ModelRequest:
 _PLAIN = {
     profile: ParsedFlags(
         RoutingFlags(
-            objective=profile or DEFAULT_PROFILE, weights=dict(PROFILES[profile or DEFAULT_PROFILE])
+            objective=profile or DEFAULT_PROFILE,
+            weights=dict(PROFILES[profile or DEFAULT_PROFILE]),
+            asks_objective=profile is not None,
         )
     )
     for profile in (None, *PROFILES)
@@ -213,7 +217,12 @@ def _parse_layers(
     key = key_defaults if key_defaults is not None else _FREE
     merged = _merge(asked if is_pinned else [key.defaults, *asked])
     clamps = _clamp(merged, key, asked, warnings)
-    flags = RoutingFlags(**merged, clamps=clamps, is_pinned=is_pinned)
+    asks_objective = any(
+        not _OBJECTIVE_FIELDS.isdisjoint(layer) for layer in (key.defaults, *asked)
+    )
+    flags = RoutingFlags(
+        **merged, clamps=clamps, is_pinned=is_pinned, asks_objective=asks_objective
+    )
     return ParsedFlags(flags, (*model.warnings, *warnings))
 
 

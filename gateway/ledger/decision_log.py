@@ -69,7 +69,7 @@ class DecisionLog:
     def note(self, decision: RoutedDecision, features: PromptFeatures, row: LedgerRow) -> None:
         """Append one finished request."""
         prompt = features.ask if self._has_prompts else None
-        self.append(decision_record(decision, features.needs, row, prompt))
+        self.append(decision_record(decision, row, prompt))
 
     def append(self, record: Record) -> None:
         """Hand a record over. Where too many wait already it is lost, counted and told in the log."""

@@ -7,18 +7,19 @@ as the same bits; replaying a decision therefore makes the same choice (``replay
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from gateway.decision.arms import ShadowChoice
 from gateway.decision.decide import RoutedDecision
 from gateway.errors import LogUnreadable
 from gateway.ledger.accounting import NANOS_PER_USD, LedgerRow
 from gateway.upstream.usage import TokenUsage
-from policies import choose
-from policies.types import Candidate, Decision, Needs, RoutingFlags
+from policies.select import select
+from policies.types import Candidate, Decision, Needs, Policy, RoutingFlags, Situation
 
 #: Raised when a field changes its meaning; a reader refuses what it does not know.
 FORMAT = 1
@@ -27,7 +28,9 @@ FORMAT = 1
 class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="decision"):
     """One decision, all it was made from, and how the request ended.
 
-    ``propensity`` is the chance with which this policy chooses ``chosen`` for these inputs.
+    ``flags`` are the request's own, which ``policy`` fills. ``chances`` tells how likely each model
+    is chosen for these inputs: by ``policy``, and where a canary runs, over both arms;
+    ``propensity`` is that of ``chosen``.
     ``served`` is the model that answered or was asked last; it differs from ``chosen`` after a
     fallback. ``cost_usd`` is the price of ``usage`` by the list, None where no price is known.
     ``prompt`` is the human's question, written only where the configuration says so.
@@ -42,7 +45,13 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     candidates: tuple[Candidate, ...]
     flags: RoutingFlags
     needs: Needs
+    draw: float
+    stay_with: str | None
+    policy: Policy
+    arm: Literal["live", "canary"]
     propensity: float
+    chances: Mapping[str, float]
+    shadow: ShadowChoice | None
     chosen: str
     order: tuple[str, ...]
     reason: str
@@ -124,20 +133,25 @@ class LogReading:
         return record
 
 
-def decision_record(
-    decision: RoutedDecision, needs: Needs, row: LedgerRow, prompt: str | None
-) -> DecisionRecord:
+def decision_record(decision: RoutedDecision, row: LedgerRow, prompt: str | None) -> DecisionRecord:
     """Join a decision's inputs with what came of it."""
+    selected = decision.selected
     return DecisionRecord(
         at_s=row.at_s,
         request_id=row.request_id,
         decision_id=row.decision_id,
         policy_version=decision.policy_version,
         profile=row.profile,
-        candidates=tuple(e.candidate for e in decision.plan.evaluated),
-        flags=decision.parsed.flags,
-        needs=needs,
-        propensity=1.0,
+        candidates=selected.situation.candidates,
+        flags=selected.situation.flags,
+        needs=selected.situation.needs,
+        draw=selected.situation.draw,
+        stay_with=selected.situation.stay_with,
+        policy=selected.policy,
+        arm=selected.arm,
+        propensity=selected.chances[decision.plan.chosen],
+        chances=selected.chances,
+        shadow=selected.shadow,
         chosen=decision.plan.chosen,
         order=decision.plan.order,
         reason=row.reason,
@@ -161,4 +175,9 @@ def encode_record(record: Record) -> bytes:
 
 def replay_decision(record: DecisionRecord) -> Decision:
     """Decide again from the logged inputs alone."""
-    return choose(record.candidates, record.flags, record.needs)
+    return select(situation_of(record), record.policy).decision
+
+
+def situation_of(record: DecisionRecord) -> Situation:
+    """The inputs of a logged choice."""
+    return Situation(record.candidates, record.flags, record.needs, record.draw, record.stay_with)

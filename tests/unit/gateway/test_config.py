@@ -59,7 +59,7 @@ def test_a_secret_comes_by_reference_and_never_shows(
         key = config.models["m"].backends[0].api_key
         assert key is not None
         assert key.get_secret_value() == secret
-        assert "canary" not in repr(config) + config.model_dump_json()
+        assert secret not in repr(config) + config.model_dump_json()
 
 
 def test_a_secret_that_is_not_a_reference_is_refused_unquoted() -> None:

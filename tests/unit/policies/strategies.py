@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from policies.types import GOALS, Candidate, Needs, RoutingFlags
+from policies.types import GOALS, Candidate, Exploration, Needs, Policy, RoutingFlags
 
 CAPABILITIES = ("tools", "vision")
 NAMES = tuple(f"m{i}" for i in range(8))
@@ -62,4 +62,18 @@ def flag_sets(on_infeasible="error"):
 #: Any float that a prediction can be: what is written must read back as the same bits.
 fine_catalogues = catalogues(
     qualities=st.floats(0, 1), amounts=st.floats(0, 1e12, allow_subnormal=True)
+)
+
+explorations = st.builds(
+    Exploration,
+    st.sampled_from(("epsilon", "thompson")),
+    st.floats(0, 1),
+    st.none() | st.floats(0, 2),
+)
+policies = st.builds(
+    Policy,
+    weights=st.none() | st.dictionaries(st.sampled_from(GOALS), st.floats(0, 100)),
+    min_quality=st.none() | qualities,
+    max_cost_usd=st.none() | amounts,
+    exploration=st.none() | explorations,
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.clock import SystemClock
 from gateway.errors import ConfigError, LogUnreadable
@@ -24,11 +25,12 @@ from gateway.ledger.decision_records import (
     LossRecord,
     encode_record,
     replay_decision,
+    situation_of,
 )
 from gateway.upstream.usage import TokenUsage
-from policies import choose
-from policies.types import Candidate, Infeasible, Needs, RoutingFlags
-from tests.unit.policies.strategies import fine_catalogues, flag_sets
+from policies.select import select
+from policies.types import Candidate, Infeasible, Needs, Policy, RoutingFlags, Situation
+from tests.unit.policies.strategies import fine_catalogues, flag_sets, policies
 from tests.unit.policies.strategies import needs as needs_of_requests
 
 
@@ -48,8 +50,16 @@ def feedback(number: int) -> FeedbackRecord:
     return FeedbackRecord(at_s=1.5, request_id=f"r{number}", score=0.25)
 
 
-def decided(candidates: list[Candidate], flags: RoutingFlags, needs: Needs) -> DecisionRecord:
-    decision = choose(candidates, flags, needs)
+def decided(
+    candidates: list[Candidate],
+    flags: RoutingFlags,
+    needs: Needs,
+    policy: Policy,
+    draw: float,
+) -> DecisionRecord:
+    situation = Situation(tuple(candidates), flags, needs, draw)
+    selection = select(situation, policy)
+    decision = selection.decision
     return DecisionRecord(
         at_s=1.0,
         request_id="r",
@@ -59,7 +69,13 @@ def decided(candidates: list[Candidate], flags: RoutingFlags, needs: Needs) -> D
         candidates=tuple(candidates),
         flags=flags,
         needs=needs,
-        propensity=1.0,
+        draw=draw,
+        stay_with=None,
+        policy=policy,
+        arm="live",
+        propensity=selection.chances[decision.chosen],
+        chances=selection.chances,
+        shadow=None,
         chosen=decision.chosen,
         order=decision.order,
         reason=decision.reason,
@@ -76,15 +92,17 @@ def decided(candidates: list[Candidate], flags: RoutingFlags, needs: Needs) -> D
 
 
 @settings(max_examples=300)
-@given(fine_catalogues, flag_sets(), needs_of_requests)
+@given(fine_catalogues, flag_sets(), needs_of_requests, policies, st.floats(0, 1, exclude_max=True))
 def test_replaying_the_log_gives_the_same_decision_bit_for_bit(
     tmp_path_factory: pytest.TempPathFactory,
     candidates: list[Candidate],
     flags: RoutingFlags,
     needs: Needs,
+    policy: Policy,
+    draw: float,
 ) -> None:
     try:
-        record = decided(candidates, flags, needs)
+        record = decided(candidates, flags, needs, policy, draw)
     except Infeasible:
         return
     path = tmp_path_factory.getbasetemp() / "one.jsonl"
@@ -93,7 +111,7 @@ def test_replaying_the_log_gives_the_same_decision_bit_for_bit(
     assert read == record
     assert isinstance(read, DecisionRecord)
     # Every float of the plan, the objective's values included.
-    assert replay_decision(read) == choose(candidates, flags, needs)
+    assert replay_decision(read) == select(situation_of(record), policy).decision
 
 
 def test_lines_come_in_order_and_whole(tmp_path: Path) -> None:
