@@ -164,7 +164,8 @@ class Timeouts(_Section):
     receive_s: float = Field(30, gt=0, description="for a request to arrive whole")
 
     connect_s: float = Field(2, gt=0)
-    first_token_s: float = Field(30, gt=0)
+    first_token_s: float = Field(30, gt=0, description="until a stream begins")
+    answer_s: float = Field(300, gt=0, description="for an answer that is not streamed")
     idle_s: float = Field(20, gt=0, description="longest gap between two pieces of a stream")
     total_s: float = Field(600, gt=0)
     send_s: float = Field(60, gt=0, description="longest wait for a client that does not read")

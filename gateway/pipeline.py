@@ -22,7 +22,13 @@ from gateway.decision.features import PromptFeatures, featurise
 from gateway.decision.flags import FlagError, parse_flags, parse_model_name
 from gateway.decision.request import Endpoint, ParsedRequest, parse_request
 from gateway.decision.scoring import Scorer
-from gateway.errors import ClientGone, GatewayError, InvalidRequest, RoutingInfeasible
+from gateway.errors import (
+    ClientGone,
+    GatewayError,
+    InvalidRequest,
+    RoutingInfeasible,
+    StreamInterrupted,
+)
 from gateway.ledger.accounting import Ledger, Reservation
 from gateway.ledger.decision_log import DecisionLog
 from gateway.routing_headers import routing_headers
@@ -188,6 +194,8 @@ class Pipeline:
         relay = StreamRelay(model, plan.request.wants_usage, price, self.timeouts, self.clock)
         try:
             await relay.run(answer, reply, progress)
-        finally:
-            answer.note_pace(progress.events, self.clock.monotonic_s() - record.first_token_s)
+        except StreamInterrupted:
+            answer.note_break(self.clock.monotonic_s())
+            raise
+        answer.note_end(progress.events, record.first_token_s, self.clock.monotonic_s())
         await reply.end_stream()

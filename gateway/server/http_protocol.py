@@ -27,6 +27,9 @@ from gateway.tasks import start_task
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
+_HEAD_TOO_LARGE = HeadersTooLarge(
+    f"send at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes of them"
+)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -95,7 +98,8 @@ class GuardedHttp(HttpToolsProtocol):
         self._receive_s = self._gateway.parts.config.timeouts.receive_s
         self._is_in_head = False
         self._is_receiving = False
-        self._head_bytes = 0
+        self._head_bytes = self._field_bytes = 0
+        self._is_head_too_large = False
         self._receipt_timer: asyncio.TimerHandle | None = None
         self._standing_headers: tuple[object, str] = (None, "")
 
@@ -109,11 +113,12 @@ class GuardedHttp(HttpToolsProtocol):
         )
 
     def data_received(self, data: bytes) -> None:
+        continues_head = self._is_in_head
         super().data_received(data)
-        if self._is_in_head:
+        if continues_head and self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._reject(HeadersTooLarge(f"the headers exceed {MAX_HEAD_BYTES} bytes"))
+                self._reject(_HEAD_TOO_LARGE)
                 return
         if self._is_receiving:
             if self._receipt_timer is None:
@@ -135,12 +140,14 @@ class GuardedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._is_in_head = self._is_receiving = True
-        self._head_bytes = 0
+        self._head_bytes = self._field_bytes = 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self.headers) >= MAX_HEADERS:
-            raise ValueError(f"more than {MAX_HEADERS} headers")
+        self._field_bytes += len(name) + len(value)
+        if len(self.headers) >= MAX_HEADERS or self._field_bytes > MAX_HEAD_BYTES:
+            self._is_head_too_large = True
+            raise ValueError("headers beyond bounds")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -201,7 +208,10 @@ class GuardedHttp(HttpToolsProtocol):
         return lines
 
     def send_400_response(self, msg: str) -> None:
-        self._reject(InvalidRequest("this is not a valid HTTP request", code="invalid_http"))
+        if self._is_head_too_large:
+            self._reject(_HEAD_TOO_LARGE)
+        else:
+            self._reject(InvalidRequest("this is not a valid HTTP request", code="invalid_http"))
 
     def timeout_keep_alive_handler(self) -> None:
         if self.transport.get_write_buffer_size() > 0:

@@ -6,7 +6,8 @@ Only the fields named here are touched; every other byte of an answer passes unr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import ceil
 
 import msgspec
 
@@ -109,6 +110,26 @@ def _restamp_fields(
         counts["cost"] = msgspec.Raw(msgspec.json.encode(cost))
         fields["usage"] = msgspec.Raw(msgspec.json.encode(counts))
     return msgspec.json.encode(fields)
+
+
+#: A backend that asks for more patience than this is asked again all the same.
+_LONGEST_RETRY_AFTER_S = 60.0
+
+
+def read_retry_after(headers: Mapping[str, str]) -> int | None:
+    """Return the whole seconds that a refusal asks to wait, within reason; None without a number.
+
+    The HTTP date of RFC 9110 §10.2.3 is not read: clocks differ by more than such waits.
+    """
+    for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        told = headers.get(name, "")
+        try:
+            wait_s = float(told) * unit_s
+        except ValueError:
+            continue
+        if wait_s >= 0:
+            return ceil(min(wait_s, _LONGEST_RETRY_AFTER_S))
+    return None
 
 
 def read_refusal(status: int | None, body: bytes) -> BackendRefused:

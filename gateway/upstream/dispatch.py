@@ -20,9 +20,15 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.answers import check_answer, check_first_event, read_refusal
+from gateway.upstream.answers import (
+    check_answer,
+    check_first_event,
+    read_refusal,
+    read_retry_after,
+)
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.deadlines import Deadlines
+from gateway.upstream.retries import RetryBudget
 from gateway.upstream.sse import SseParser
 from gateway.upstream.transport import UpstreamResponse
 
@@ -69,10 +75,16 @@ class OpenAnswer(msgspec.Struct):
     events: list[bytes]
     body: bytes
 
-    def note_pace(self, events: int, duration_s: float) -> None:
-        """Tell the backend's health how fast it sent ``events`` after the first one."""
+    def note_end(self, events: int, began_s: float, now_s: float) -> None:
+        """Tell the backend's health that a stream came to its end, and how fast it was."""
+        health = self.attempt.backend.health
+        health.succeed(now_s)
         if events > 1:
-            self.attempt.backend.health.token_ms.add(duration_s * 1e3 / (events - 1))
+            health.token_ms.add((now_s - began_s) * 1e3 / (events - 1))
+
+    def note_break(self, now_s: float) -> None:
+        """Tell the backend's health that a stream broke off at its end of the line."""
+        self.attempt.backend.health.fail(now_s)
 
     async def close(self) -> None:
         self.attempt.backend.health.inflight -= 1
@@ -84,7 +96,10 @@ class Dispatcher:
         self._timeouts = timeouts
         self._clock = clock
         self._metrics = metrics
-        self._deadlines = Deadlines(timeouts.connect_s, timeouts.first_token_s)
+        self._retries = RetryBudget(clock)
+        # A backend sends the head of a whole answer only when the answer is finished.
+        self._stream_deadlines = Deadlines(timeouts.connect_s, timeouts.first_token_s)
+        self._whole_deadlines = Deadlines(timeouts.connect_s, timeouts.answer_s)
 
     async def dispatch(
         self, plan: Iterable[tuple[str, BackendHandle]], call: UpstreamCall, trail: Trail
@@ -94,8 +109,9 @@ class Dispatcher:
         Raises the last attempt's UpstreamError, or NoUsableBackend when the plan is empty.
         """
         failure: UpstreamError | None = None
+        self._retries.deposit()
         for model, backend in plan:
-            if len(trail.attempts) == MAX_ATTEMPTS:
+            if trail.attempts and not self._may_retry(trail):
                 break
             attempt = Attempt(model, backend)
             trail.attempts.append(attempt)
@@ -107,6 +123,14 @@ class Dispatcher:
                     raise
                 failure = error
         raise failure or NoUsableBackend("no backend of the chosen models can be asked now")
+
+    def _may_retry(self, trail: Trail) -> bool:
+        if len(trail.attempts) == MAX_ATTEMPTS:
+            return False
+        if self._retries.withdraw():
+            return True
+        self._metrics.upstream_attempts.labels(trail.attempts[-1].backend.name, "unspent").inc()
+        return False
 
     async def _attempt(self, attempt: Attempt, call: UpstreamCall) -> OpenAnswer:
         backend = attempt.backend
@@ -122,20 +146,22 @@ class Dispatcher:
             if response is not None:
                 await response.close()
             raise
-        backend.health.succeed()
+        now_s = self._clock.monotonic_s()
         if call.is_stream:
-            backend.health.ttft_ms.add((self._clock.monotonic_s() - started_s) * 1e3)
+            backend.health.open()
+            backend.health.ttft_ms.add((now_s - started_s) * 1e3)
+        else:
+            backend.health.succeed(now_s)
         self._metrics.upstream_attempts.labels(backend.name, "ok").inc()
         return answer
 
     async def _open(self, backend: BackendHandle, call: UpstreamCall) -> UpstreamResponse:
         body = call.body_for(backend)
+        deadlines = self._stream_deadlines if call.is_stream else self._whole_deadlines
         headers = {"x-request-id": call.request_id}
         for _ in range(MAX_STALE):
             try:
-                return await backend.transport.open(
-                    "POST", call.path, headers, body, self._deadlines
-                )
+                return await backend.transport.open("POST", call.path, headers, body, deadlines)
             except StaleConnection as error:
                 stale = error
         raise stale
@@ -144,7 +170,11 @@ class Dispatcher:
         """Read as much as commits the answer: all of a plain one, the first event of a stream."""
         response = answer.response
         if response.status != 200:
-            raise read_refusal(response.status, await self._read_error(response, started_s))
+            refusal = read_refusal(response.status, await self._read_error(response, started_s))
+            refusal.retry_after_s = read_retry_after(response.headers)
+            raise refusal
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise BadUpstreamAnswer("the backend encoded its answer, which was not asked for")
         content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         expected = "text/event-stream" if call.is_stream else "application/json"
         if content_type != expected:

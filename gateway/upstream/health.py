@@ -5,12 +5,19 @@ Pure bookkeeping; the clock is given. It must never block or speak to a backend 
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 
 #: Consecutive failures after which a backend is left alone for a while.
 FAILURES_TO_OPEN = 5
+#: Share of failures among at least so many answers of a window that does the same.
+FAILURE_SHARE_TO_OPEN = 0.5
+ANSWERS_TO_JUDGE = 20
+WINDOW_S = 30.0
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 60.0
+#: Pauses last longer by up to this share, so that gateways do not return to a backend all at once.
+JITTER = 0.2
 #: Weight of the newest observation in the moving averages.
 SMOOTHING = 0.2
 
@@ -29,8 +36,33 @@ class MovingMean:
 
 
 @dataclass(slots=True)
+class FailureShare:
+    """Successes and failures of the last WINDOW_S, counted in two halves of it."""
+
+    _began_s: float = 0.0
+    _now: list[int] = field(default_factory=lambda: [0, 0])
+    _before: list[int] = field(default_factory=lambda: [0, 0])
+
+    def add(self, now_s: float, *, failed: bool) -> None:
+        age_s = now_s - self._began_s
+        if age_s >= WINDOW_S / 2:
+            self._before = self._now if age_s < WINDOW_S else [0, 0]
+            self._now = [0, 0]
+            self._began_s = now_s
+        self._now[failed] += 1
+
+    def is_bad(self) -> bool:
+        failures = self._now[True] + self._before[True]
+        answers = failures + self._now[False] + self._before[False]
+        return answers >= ANSWERS_TO_JUDGE and failures >= FAILURE_SHARE_TO_OPEN * answers
+
+    def clear(self) -> None:
+        self._now, self._before = [0, 0], [0, 0]
+
+
+@dataclass(slots=True)
 class BackendHealth:
-    """A circuit breaker with one probe at a time, and live signals of one model at one backend."""
+    """A circuit breaker with one trial at a time, and live signals of one model at one backend."""
 
     inflight: int = 0
     #: Time to the first token, and per token after it, as this gateway saw them.
@@ -38,7 +70,9 @@ class BackendHealth:
     token_ms: MovingMean = field(default_factory=MovingMean)
     #: None until a probe or a request has told.
     is_up: bool | None = None
+    is_paused: bool = False
     _failures: int = 0
+    _share: FailureShare = field(default_factory=FailureShare)
     _pause_s: float = FIRST_PAUSE_S
     _closed_until_s: float = 0.0
 
@@ -52,28 +86,42 @@ class BackendHealth:
         if self.is_paused:
             self._pause(now_s)
 
-    @property
-    def is_paused(self) -> bool:
-        return self._failures >= FAILURES_TO_OPEN
+    def open(self) -> None:
+        """Take note that a stream began: the backend works, its answer may still break off."""
+        self.is_up = True
+        if self.is_paused:
+            self._recover()
 
-    def succeed(self) -> None:
+    def succeed(self, now_s: float) -> None:
+        """Count an answer that came to its end."""
         self.is_up = True
         self._failures = 0
-        self._pause_s = FIRST_PAUSE_S
-        self._closed_until_s = 0.0
+        self._share.add(now_s, failed=False)
+        if self.is_paused:
+            self._recover()
 
     def fail(self, now_s: float) -> None:
         """Count a failure of the backend itself; never call it for a client's mistake."""
         self._failures += 1
-        if self._failures == FAILURES_TO_OPEN:  # those of requests under way add nothing
-            self._pause(now_s)
-
-    def _pause(self, now_s: float) -> None:
-        self._closed_until_s = now_s + self._pause_s
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._share.add(now_s, failed=True)
+        if not self.is_paused and (self._failures >= FAILURES_TO_OPEN or self._share.is_bad()):
+            self._pause(now_s)  # those of requests under way add nothing to it
 
     def probe(self, *, answered: bool) -> None:
         """Take the result of an active probe."""
         if answered and self.is_up is not True:
-            self.succeed()
+            self._recover()
         self.is_up = answered
+
+    def _pause(self, now_s: float) -> None:
+        self.is_paused = True
+        jitter = 1 + JITTER * random.random()  # noqa: S311 - no secret depends on it
+        self._closed_until_s = now_s + self._pause_s * jitter
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+    def _recover(self) -> None:
+        self.is_paused = False
+        self._failures = 0
+        self._share.clear()
+        self._pause_s = FIRST_PAUSE_S
+        self._closed_until_s = 0.0

@@ -23,7 +23,7 @@ class SseParser:
     __slots__ = ("_had_cr", "_rest")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._had_cr = False
 
     @property
@@ -42,11 +42,22 @@ class SseParser:
         if b"\r" in piece:
             self._had_cr = piece.endswith(b"\r")
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        text = self._rest + piece if self._rest else piece
-        *blocks, self._rest = text.split(b"\n\n")
+        if self._rest:
+            looked_at = len(self._rest) - 1  # an event's end may lie across the seam
+            self._rest += piece
+            if self._rest.find(b"\n\n", looked_at) < 0:
+                self._check_size()
+                return []
+            piece = bytes(self._rest)
+            self._rest.clear()
+        *blocks, rest = piece.split(b"\n\n")
+        self._rest += rest
+        self._check_size()
+        return [data for block in blocks if (data := _data_of(block))]
+
+    def _check_size(self) -> None:
         if len(self._rest) > MAX_EVENT_BYTES:
             raise BadUpstreamAnswer("the backend sent an event larger than 1 MiB")
-        return [data for block in blocks if (data := _data_of(block))]
 
 
 def _data_of(block: bytes) -> bytes:

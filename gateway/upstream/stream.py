@@ -5,6 +5,7 @@ It must never ask another backend, and never send a byte after the terminal even
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 import msgspec
@@ -16,6 +17,9 @@ from gateway.upstream.answers import Pricer, restamp_chunk
 from gateway.upstream.dispatch import OpenAnswer
 from gateway.upstream.sse import DONE, encode_event
 from gateway.upstream.usage import TokenUsage
+
+#: Events handled before other streams get their turn.
+EVENTS_AT_ONCE = 256
 
 
 class Sink(Protocol):
@@ -58,13 +62,7 @@ class StreamRelay(msgspec.Struct, frozen=True):
         ends_by_s = self.clock.monotonic_s() + self.timeouts.total_s
         events = answer.events
         while True:
-            out: list[bytes] = []
-            try:
-                is_done = self._prepare(events, progress, out)
-            finally:  # what came before a bad event is the client's
-                if out:
-                    await sink.send(b"".join(out))
-            if is_done:
+            if await self._send_events(events, sink, progress):
                 return
             remaining_s = ends_by_s - self.clock.monotonic_s()
             if remaining_s <= 0:
@@ -75,6 +73,21 @@ class StreamRelay(msgspec.Struct, frozen=True):
                     return
                 raise StreamInterrupted("the backend's stream ended before its answer did")
             events = answer.parser.feed(piece)
+
+    async def _send_events(self, events: list[bytes], sink: Sink, progress: Progress) -> bool:
+        """Send events on; return whether the stream is done."""
+        for start in range(0, len(events), EVENTS_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            out: list[bytes] = []
+            try:
+                is_done = self._prepare(events[start : start + EVENTS_AT_ONCE], progress, out)
+            finally:  # what came before a bad event is the client's
+                if out:
+                    await sink.send(b"".join(out))
+            if is_done:
+                return True
+        return False
 
     def _prepare(self, events: list[bytes], progress: Progress, out: list[bytes]) -> bool:
         """Add to ``out`` what to send for these events; return whether the stream is done."""

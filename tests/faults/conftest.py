@@ -116,6 +116,6 @@ async def stage_with(
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
     """Short deadlines, so that a test of one need not wait for it."""
-    async with stage_with(first_token_s=0.5, idle_s=0.3, send_s=0.5) as made:
+    async with stage_with(first_token_s=0.5, answer_s=0.5, idle_s=0.3, send_s=0.5) as made:
         yield made
         await made.census()

@@ -6,12 +6,15 @@ import asyncio
 
 import pytest
 
+from gateway.upstream.health import FAILURES_TO_OPEN
 from tests.fakes.backend import (
     JSON_HEAD,
     STREAM_HEAD,
     WHOLE,
     Act,
+    chunked,
     completion,
+    event,
     json_answer,
     says,
     scripted_backend,
@@ -116,7 +119,7 @@ async def test_a_whole_answer_that_is_none_is_tried_elsewhere(stage: Stage, body
 async def test_nobody_listening_costs_one_attempt_and_no_request(stage: Stage) -> None:
     handle = stage.parts.catalog.models["first"].backends[0]
     await stage.first.stop()
-    handle.health.succeed()  # whatever a probe has seen meanwhile
+    handle.health.succeed(0.0)  # whatever a probe has seen meanwhile
     stage.second.will(says(completion()))
     answer = await stage.ask()
     assert answer.headers["x-routing-model"] == "second"
@@ -203,3 +206,53 @@ async def test_headers_cross_in_neither_direction(stage: Stage) -> None:
     assert not {"x-internal", "set-cookie", "server"} & set(answer.headers)
     assert not {"authorization", "cookie", "x-custom"} & set(stage.first.requests[0].headers)
     assert stage.first.requests[0].headers["x-request-id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (b"retry-after: 7", "7"),
+        (b"retry-after-ms: 1500", "2"),
+        (b"retry-after: 86400", "60"),
+        (b"retry-after: -1", None),
+        (b"retry-after: Wed, 21 Oct 2026 07:28:00 GMT", None),
+        (b"x: y", None),
+    ],
+)
+async def test_how_long_a_busy_backend_asks_to_wait_is_passed_on(
+    stage: Stage, header: bytes, told: str | None
+) -> None:
+    busy = json_answer({"error": {"message": "slow down"}}, 429)
+    busy = busy.replace(b"content-type", header + b"\r\ncontent-type", 1)
+    stage.first.will(says(busy))
+    stage.second.will(says(busy))
+    answer = await stage.ask()
+    assert answer.status_code == 429
+    assert answer.headers.get("retry-after") == told
+    assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_an_encoded_answer_is_no_answer(stage: Stage) -> None:
+    encoded = completion().replace(b"content-type", b"content-encoding: gzip\r\ncontent-type", 1)
+    stage.first.will(says(encoded))
+    stage.second.will(says(completion()))
+    assert (await stage.ask()).headers["x-routing-model"] == "second"
+
+
+async def test_streams_that_keep_breaking_off_pause_their_backend(stage: Stage) -> None:
+    stage.first.will(then_resets(STREAM_HEAD, chunked(event("a"))))
+    stage.second.will(says(completion()))
+    for _ in range(FAILURES_TO_OPEN):
+        assert "error" in (await stage.stream())[-1]
+    assert (await stage.ask()).headers["x-routing-model"] == "second"
+
+
+async def test_retries_are_a_share_of_the_traffic(stage: Stage) -> None:
+    """When every request fails first, the second tries end long before the requests do."""
+    stage.first.will(says(json_answer({"error": {"message": "no"}}, 429)))
+    stage.second.will(says(completion()))
+    count = 200
+    statuses = [(await stage.ask()).status_code for _ in range(count)]
+    assert statuses[0] == 200
+    assert 429 in statuses
+    assert len(stage.second.requests) < count / 2
