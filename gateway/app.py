@@ -18,7 +18,7 @@ from gateway.api.data_path import DataRoute
 from gateway.api.openapi import describe_data_path
 from gateway.config import Config
 from gateway.console.routes import console_app
-from gateway.decision.request import CHAT, COMPLETIONS
+from gateway.decision.endpoints import ENDPOINTS
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
 from gateway.parts import Parts, build_parts
 from gateway.upstream.probe import probe_forever
@@ -38,7 +38,7 @@ class Gateway:
             f"/v1{endpoint.path}".encode(): DataRoute(
                 endpoint, parts.pipeline, parts.config, parts.clock
             )
-            for endpoint in (CHAT, COMPLETIONS)
+            for endpoint in ENDPOINTS
         }
         self._control = _control_app(parts)
 

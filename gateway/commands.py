@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.config import Config, load_config, load_policy
-from gateway.decision.request import CHAT
+from gateway.decision.endpoints import CHAT
 from router_models.commands import AlsoMeasure, evaluate_command, predict_command, train_command
 
 __all__ = [

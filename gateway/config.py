@@ -28,6 +28,7 @@ from gateway.errors import ConfigError
 from policies.presets import PROFILES
 from policies.types import GOALS
 
+EndpointName = Literal["chat", "completions", "embeddings", "responses", "messages"]
 #: The capabilities a model may declare, each demanded by a field of a request.
 CAPABILITIES = ("tools", "vision", "json_schema", "logprobs")
 
@@ -185,6 +186,9 @@ class Backend(_Section):
     model: str | None = Field(None, description="the model's name at this backend, if it differs")
     extra_body: Mapping[str, Any] = Field({}, description="fields set in every request to it")
     transport: Literal["lean", "httpx2"] = "lean"
+    endpoints: frozenset[EndpointName] | None = Field(
+        None, min_length=1, description="what it speaks, if not all that the model says"
+    )
     name: Name | None = Field(None, description="what clients see of it; host and port by default")
 
     @property
@@ -208,6 +212,11 @@ class Model(_Section):
     readability: Share | None = None
     capabilities: frozenset[Literal["tools", "vision", "json_schema", "logprobs"]] | None = None
     quality_prior: Share | None = None
+    endpoints: frozenset[EndpointName] = Field(
+        frozenset({"chat", "completions"}),
+        min_length=1,
+        description="what its backends speak; responses and messages reach a chat backend as chat",
+    )
 
 
 class Config(_Section):

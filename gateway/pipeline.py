@@ -18,9 +18,10 @@ from gateway.clock import Clock
 from gateway.config import Timeouts
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, RoutedDecision
+from gateway.decision.endpoints import Endpoint
 from gateway.decision.features import PromptFeatures, featurise
 from gateway.decision.flags import FlagError, parse_flags, parse_model_name
-from gateway.decision.request import Endpoint, ParsedRequest, parse_request
+from gateway.decision.request import ParsedRequest, parse_request
 from gateway.decision.scoring import Scorer
 from gateway.errors import (
     ClientGone,
@@ -35,10 +36,10 @@ from gateway.routing_headers import routing_headers
 from gateway.telemetry.metrics import Metrics
 from gateway.tenancy.limits import Admission
 from gateway.tenancy.principals import Principal, authenticate
-from gateway.upstream.answers import restamp_answer
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.dispatch import Dispatcher, OpenAnswer, Trail, UpstreamCall
 from gateway.upstream.stream import StreamRelay
+from gateway.upstream.wires.wire import ErrorEvent
 
 
 class Incoming(msgspec.Struct, frozen=True):
@@ -54,7 +55,8 @@ class Incoming(msgspec.Struct, frozen=True):
 class Reply(Protocol):
     """The client's end of the exchange."""
 
-    async def begin_stream(self, headers: Mapping[str, str]) -> None: ...
+    async def begin_stream(self, headers: Mapping[str, str], error_event: ErrorEvent) -> None:
+        """Begin a stream; ``error_event`` words an error that has to end it."""
 
     async def send(self, data: bytes) -> None: ...
 
@@ -124,7 +126,7 @@ class Pipeline:
         request, Capacity when nobody can answer.
         """
         laps = [self.clock.monotonic_s()]
-        request = parse_request(incoming.body, incoming.endpoint)
+        request = parse_request(incoming.body, incoming.endpoint, incoming.headers)
         try:
             model = parse_model_name(request.model)
             flags = parse_flags(model, incoming.headers, request.routing, principal.routing)
@@ -132,15 +134,21 @@ class Pipeline:
             raise InvalidRequest(str(error), param=error.field) from error
         self.decider.check_model(model)
         laps.append(self.clock.monotonic_s())
+        prompt = request.prompt
         features = featurise(
-            request.prompt, request.prompt_bytes, request.fields, request.max_output_tokens
+            prompt.text,
+            prompt.size_bytes,
+            request.fields,
+            request.max_output_tokens,
+            prompt.longest_bytes,
         )
         laps.append(self.clock.monotonic_s())
-        is_scored = always_scored or model.pinned is None or flags.flags.min_quality is not None
+        is_open = model.pinned is None or flags.flags.min_quality is not None
+        is_scored = always_scored or (is_open and incoming.endpoint.makes_text)
         estimates = self.scorer.score(features.ask) if is_scored else self.scorer.prior
         laps.append(self.clock.monotonic_s())
         try:
-            decision = self.decider.decide(model, flags, features, estimates)
+            decision = self.decider.decide(incoming.endpoint, model, flags, features, estimates)
         except RoutingInfeasible as error:
             self.metrics.infeasible.labels(error.constraint).inc()
             raise
@@ -153,16 +161,14 @@ class Pipeline:
         """Dispatch and stream. However it ends, ``record`` says so when this returns or raises."""
         trail = Trail()
         request = plan.request
-        call = UpstreamCall(
-            request.endpoint.path, request.is_stream, plan.request_id, request.body_for
-        )
+        call = UpstreamCall(request.is_stream, plan.request_id, request.question_for)
         try:
             answer = await self.dispatcher.dispatch(self._backends(plan), call, trail)
             try:
                 await self._relay(answer, plan, record, trail, reply)
             finally:
                 await answer.close()
-            record.outcome = "ok"
+            record.outcome = "error" if record.progress.has_failed else "ok"
         except GatewayError as error:
             record.error_code = error.code
             await reply.fail(error, plan.headers(trail))
@@ -173,9 +179,15 @@ class Pipeline:
             record.note_attempts(trail)
 
     def _backends(self, plan: Plan) -> Iterator[tuple[str, BackendHandle]]:
-        """Who to ask, in order: every usable backend of the best model, then of the next."""
-        for name in plan.decision.plan.order:
-            for backend in self.catalog.models[name].usable_backends(self.clock.monotonic_s()):
+        """Who to ask, in order: every usable backend of the best model, then of the next.
+
+        Vectors of different models cannot be compared, so there another model never stands in.
+        """
+        endpoint = plan.request.endpoint
+        order = plan.decision.plan.order
+        for name in order if endpoint.makes_text else order[:1]:
+            model = self.catalog.models[name]
+            for backend in model.usable_backends(self.clock.monotonic_s(), endpoint.name):
                 yield name, backend
 
     async def _relay(
@@ -186,12 +198,13 @@ class Pipeline:
         price = partial(self.ledger.price_usd, model)
         progress = record.progress
         if not plan.request.is_stream:
-            body, progress.usage = restamp_answer(answer.body, model, price)
+            body, progress.usage = answer.wire.restamp(answer.body, model, price)
             await reply.answer(plan.headers(trail), body)
             return
         record.first_token_s = self.clock.monotonic_s()
-        await reply.begin_stream(plan.headers(trail))
-        relay = StreamRelay(model, plan.request.wants_usage, price, self.timeouts, self.clock)
+        reader = answer.wire.reader(model, price, wants_usage=plan.request.wants_usage)
+        await reply.begin_stream(plan.headers(trail), reader.error_event)
+        relay = StreamRelay(reader, self.timeouts, self.clock)
         try:
             await relay.run(answer, reply, progress)
         except StreamInterrupted:

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from gateway.api.explain import decision_document
-from gateway.decision.request import CHAT
+from gateway.decision.endpoints import CHAT, ENDPOINTS
 from gateway.errors import NoUsableBackend
 from gateway.parts import Parts
 from gateway.pipeline import Incoming
@@ -88,13 +88,15 @@ def control_router(parts: Parts) -> APIRouter:
 
 
 def _model_entry(parts: Parts, name: str, created: int) -> dict[str, Any]:
-    config = parts.catalog.models[name].config
+    model = parts.catalog.models[name]
+    config = model.config
     price = config.price_usd_per_mtok
     return {
         "id": name,
         "object": "model",
         "created": created,
         "owned_by": "thalamus",
+        "endpoints": sorted({e.name for e in ENDPOINTS if model.serves(e.name)}),
         "context_length": config.context_tokens,
         "pricing": None
         if price is None

@@ -8,7 +8,7 @@ import logging
 from gateway.api.exchange import Exchange
 from gateway.clock import Clock
 from gateway.config import Config
-from gateway.decision.request import Endpoint
+from gateway.decision.endpoints import MESSAGES, Endpoint
 from gateway.errors import ClientGone, GatewayError, Overloaded
 from gateway.pipeline import Incoming, Pipeline
 
@@ -22,6 +22,7 @@ class DataRoute:
         self, endpoint: Endpoint, pipeline: Pipeline, config: Config, clock: Clock
     ) -> None:
         self._endpoint = endpoint
+        self.error_body = endpoint.error_body
         self._pipeline = pipeline
         self._clock = clock
         self.max_body_bytes = config.server.max_body_bytes
@@ -30,10 +31,15 @@ class DataRoute:
     async def serve(self, exchange: Exchange) -> None:
         """Answer a request that has arrived whole. Whatever happens, the client hears of an end."""
         request_id = exchange.request_id
+        headers = exchange.headers
+        if (
+            self._endpoint is MESSAGES and "x-api-key" in headers
+        ):  # where Anthropic's clients put it
+            headers.setdefault("authorization", f"Bearer {headers['x-api-key']}")
         incoming = Incoming(
             self._endpoint,
             request_id,
-            exchange.headers,
+            headers,
             exchange.take_body(),
             self._clock.monotonic_s(),
         )

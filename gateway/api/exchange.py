@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Protocol
 
 from gateway.errors import BodyTooLarge, ClientGone, GatewayError, InvalidRequest, UnsupportedMedia
-from gateway.upstream.sse import encode_event
+from gateway.upstream.wires.wire import ErrorEvent
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
@@ -57,6 +57,8 @@ class Exchange:
     __slots__ = (
         "_body_bytes",
         "_connection",
+        "_error_body",
+        "_error_event",
         "_has_begun",
         "_is_chunked",
         "_max_body_bytes",
@@ -79,8 +81,11 @@ class Exchange:
         keep_alive: bool,
         max_body_bytes: int,
         send_s: float,
+        error_body: Callable[[GatewayError], bytes] = GatewayError.body,
     ) -> None:
         self._connection = connection
+        self._error_body = error_body
+        self._error_event: ErrorEvent | None = None
         self.headers: dict[str, str] = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in headers
         }
@@ -139,7 +144,8 @@ class Exchange:
         """Whether the client is gone, or as good as gone."""
         return self._connection.transport.is_closing()
 
-    async def begin_stream(self, headers: Mapping[str, str]) -> None:
+    async def begin_stream(self, headers: Mapping[str, str], error_event: ErrorEvent) -> None:
+        self._error_event = error_event
         framing = ""
         if self.is_http_1_0:
             self.keep_alive = False
@@ -170,8 +176,8 @@ class Exchange:
         """Like ``fail``; an error object is small enough never to wait."""
         if self.response_complete:
             return
-        if self._has_begun:
-            event = encode_event(error.body())
+        if self._has_begun and self._error_event is not None:
+            event = self._error_event(error)
             if self._is_chunked:
                 self._finish(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
             else:
@@ -182,7 +188,7 @@ class Exchange:
             extra["x-should-retry"] = "true" if error.should_retry else "false"
         if error.retry_after_s is not None:
             extra["retry-after"] = str(error.retry_after_s)
-        self.answer_now(error.status, extra, error.body())
+        self.answer_now(error.status, extra, self._error_body(error))
 
     def answer_now(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Write a whole answer without waiting for the client to read it."""

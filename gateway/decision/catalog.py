@@ -35,9 +35,13 @@ class CatalogModel:
         )
         return micros / 1e6
 
-    def usable_backends(self, now_s: float) -> list[BackendHandle]:
-        """Backends that may be asked now, the least busy first."""
-        usable = [b for b in self.backends if b.health.is_usable(now_s)]
+    def serves(self, endpoint: str) -> bool:
+        """Whether any of its backends can be asked for this."""
+        return any(backend.serves(endpoint) for backend in self.backends)
+
+    def usable_backends(self, now_s: float, endpoint: str) -> list[BackendHandle]:
+        """Backends that may be asked for this now, the least busy first."""
+        usable = [b for b in self.backends if b.health.is_usable(now_s) and b.serves(endpoint)]
         usable.sort(key=lambda b: b.health.inflight)
         return usable
 
@@ -47,7 +51,7 @@ class Catalog:
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self._clock = clock
-        self._transports: dict[tuple[str, str, str], Transport] = {}
+        self._transports: dict[tuple[str, str, str, bool], Transport] = {}
         self.models: dict[str, CatalogModel] = {
             name: self._build(name, model) for name, model in config.models.items()
         }
@@ -57,20 +61,25 @@ class Catalog:
         return CatalogModel(
             name=name,
             config=model,
-            backends=tuple(self._handle(name, backend) for backend in model.backends),
+            backends=tuple(self._handle(name, model, backend) for backend in model.backends),
             released_day=(released - datetime.date(1970, 1, 1)).days if released else None,
             capabilities=frozenset(model.capabilities) if model.capabilities is not None else None,
         )
 
-    def _handle(self, model: str, backend: Backend) -> BackendHandle:
+    def _handle(self, name: str, model: Model, backend: Backend) -> BackendHandle:
         # Models of one server share its connections, as far as they share its key.
+        endpoints = frozenset[str](backend.endpoints or model.endpoints)
+        # Anthropic's way of sending a key is for those who speak Anthropic's API.
+        speaks_messages = "messages" in endpoints
         secret = "" if backend.api_key is None else backend.api_key.get_secret_value()
-        key = (backend.transport, backend.address, secret)
+        key = (backend.transport, backend.address, secret, speaks_messages)
         transport = self._transports.get(key)
         if transport is None:
-            transport = self._transports[key] = open_transport(backend)
+            transport = self._transports[key] = open_transport(
+                backend, has_x_api_key=speaks_messages
+            )
         extra = {k: msgspec.Raw(msgspec.json.encode(v)) for k, v in backend.extra_body.items()}
-        return BackendHandle(backend.label, backend.model or model, extra, transport)
+        return BackendHandle(backend.label, backend.model or name, extra, transport, endpoints)
 
     @property
     def backends(self) -> list[tuple[CatalogModel, BackendHandle]]:

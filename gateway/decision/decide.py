@@ -13,9 +13,10 @@ from gateway.clock import Clock
 from gateway.config import Config, Model
 from gateway.decision.arms import Arms, Selected
 from gateway.decision.catalog import Catalog, CatalogModel
+from gateway.decision.endpoints import Endpoint
 from gateway.decision.features import PromptFeatures
 from gateway.decision.flags import ModelRequest, ParsedFlags
-from gateway.errors import NoUsableBackend, RoutingInfeasible, UnknownModel, quoted
+from gateway.errors import InvalidRequest, NoUsableBackend, RoutingInfeasible, UnknownModel, quoted
 from gateway.upstream.backend import BackendHandle
 from policies.types import Candidate, Decision, Infeasible, Situation
 from router_models.types import Estimates
@@ -81,6 +82,7 @@ class Decider:
 
     def decide(
         self,
+        endpoint: Endpoint,
         request: ModelRequest,
         parsed: ParsedFlags,
         features: PromptFeatures,
@@ -88,10 +90,11 @@ class Decider:
     ) -> RoutedDecision:
         """Choose for one prompt.
 
-        Raises RoutingInfeasible, or NoUsableBackend when nothing at all can be asked now.
+        Raises InvalidRequest when no such model serves the endpoint, RoutingInfeasible, or
+        NoUsableBackend when nothing at all can be asked now.
         """
-        models = self._pool(request)
-        candidates = list(self._candidates(models, features, estimates))
+        models = self._pool(request, endpoint)
+        candidates = list(self._candidates(models, endpoint, features, estimates))
         try:
             selected = self._arms.select(
                 Situation(tuple(candidates), parsed.flags, features.needs, self._arms.draw())
@@ -110,19 +113,28 @@ class Decider:
             profile="pinned" if request.pinned is not None else selected.flags.objective,
             plan=plan,
             chosen=chosen,
-            warnings=(*parsed.warnings, *_doubts(parsed, estimates, models)),
+            warnings=(*parsed.warnings, *_doubts(request, endpoint, parsed, estimates, models)),
             parsed=ParsedFlags(selected.flags, parsed.warnings),
             selected=selected,
         )
 
-    def _pool(self, request: ModelRequest) -> list[CatalogModel]:
+    def _pool(self, request: ModelRequest, endpoint: Endpoint) -> list[CatalogModel]:
+        models = list(self._catalog.models.values())
         if request.pinned is not None:
-            return [self._catalog.models[request.pinned]]
-        return list(self._catalog.models.values())
+            models = [self._catalog.models[request.pinned]]
+        serving = [model for model in models if model.serves(endpoint.name)]
+        if not serving:
+            who = "no configured model" if request.pinned is None else "this model does not"
+            verb = "serves" if request.pinned is None else "serve"
+            raise InvalidRequest(
+                f"{who} {verb} /v1{endpoint.path}", param="model", code="unsupported_endpoint"
+            )
+        return serving
 
     def _candidates(
         self,
         models: Iterable[CatalogModel],
+        endpoint: Endpoint,
         features: PromptFeatures,
         estimates: Estimates | None,
     ) -> Iterable[Candidate]:
@@ -132,7 +144,7 @@ class Decider:
             quality, low, high, tokens = predictions.of(model)
             if features.max_output_tokens is not None:
                 tokens = min(tokens, float(features.max_output_tokens))
-            usable = model.usable_backends(now_s)
+            usable = model.usable_backends(now_s, endpoint.name)
             ttft_ms, latency_ms = _latency(usable[0] if usable else model.backends[0], tokens)
             yield Candidate(
                 model=model.name,
@@ -189,9 +201,16 @@ def _latency(backend: BackendHandle, tokens: float) -> tuple[float | None, float
 
 
 def _doubts(
-    parsed: ParsedFlags, estimates: Estimates | None, models: list[CatalogModel]
+    request: ModelRequest,
+    endpoint: Endpoint,
+    parsed: ParsedFlags,
+    estimates: Estimates | None,
+    models: list[CatalogModel],
 ) -> list[str]:
     """What a caller should know of how sure this decision is."""
+    if not endpoint.makes_text:
+        is_open = request.pinned is None and len(models) > 1
+        return ["vectors of different models cannot be compared: name the model"] if is_open else []
     if estimates is None:
         return ["no quality prediction: the router gave none"]
     doubts = []

@@ -11,6 +11,9 @@ from router_models.prompt_text import ask_of
 
 #: Characters per token of English text; good enough to price a prompt before it is tokenised.
 CHARS_PER_TOKEN = 4
+#: Where chat, responses and messages say in which form an answer must come.
+_FORMAT_FIELDS = ("response_format", "text", "output_config")
+_IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
 
 
 class PromptFeatures(msgspec.Struct, frozen=True):
@@ -27,14 +30,17 @@ def featurise(
     prompt_bytes: int,
     fields: Mapping[str, msgspec.Raw],
     max_output_tokens: int | None,
+    longest_bytes: int | None = None,
 ) -> PromptFeatures:
     """Read a prompt (text or chat messages) and the request's fields.
 
-    ``prompt_bytes`` is the prompt's size on the wire; ``fields`` are the raw top-level fields.
+    ``prompt_bytes`` is the prompt's size on the wire; ``fields`` are the raw top-level fields;
+    ``longest_bytes`` is what one context must hold, where that is less than the whole prompt.
     """
     prompt_tokens = prompt_bytes // CHARS_PER_TOKEN + 1
+    longest = prompt_bytes if longest_bytes is None else longest_bytes
     needs = Needs(
-        context_tokens=prompt_tokens + (max_output_tokens or 0),
+        context_tokens=longest // CHARS_PER_TOKEN + 1 + (max_output_tokens or 0),
         capabilities=_capabilities(prompt, fields),
     )
     return PromptFeatures(ask_of(prompt), prompt_tokens, max_output_tokens, needs)
@@ -46,7 +52,7 @@ def _capabilities(
     needed = set()
     if bytes(fields.get("tools", b"[]")) not in {b"[]", b"null"}:
         needed.add("tools")
-    if b"json_schema" in bytes(fields.get("response_format", b"")):
+    if any(b"json_schema" in bytes(fields.get(name, b"")) for name in _FORMAT_FIELDS):
         needed.add("json_schema")
     if bytes(fields.get("logprobs", b"null")) not in {b"null", b"false"}:
         needed.add("logprobs")
@@ -58,6 +64,5 @@ def _capabilities(
 def _has_image(message: Mapping[str, object]) -> bool:
     content = message.get("content")
     return isinstance(content, list) and any(
-        isinstance(part, dict) and part.get("type") in {"image_url", "input_image"}
-        for part in content
+        isinstance(part, dict) and part.get("type") in _IMAGE_PARTS for part in content
     )

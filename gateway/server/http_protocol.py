@@ -52,6 +52,7 @@ class TrafficCycle(Exchange):
             keep_alive=keep_alive,
             max_body_bytes=route.max_body_bytes,
             send_s=route.send_s,
+            error_body=route.error_body,
         )
         self._route = route
         self.disconnected = False

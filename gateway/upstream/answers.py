@@ -12,7 +12,7 @@ from math import ceil
 import msgspec
 
 from gateway.errors import UNREADABLE_JSON, BackendRefused, BadUpstreamAnswer
-from gateway.upstream.sse import DONE
+from gateway.upstream.sse import DONE, encode_event
 from gateway.upstream.usage import TokenUsage, read_usage
 
 Pricer = Callable[[TokenUsage], float | None]
@@ -36,12 +36,22 @@ _chunks = msgspec.json.Decoder(_Chunk)
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """One event of a stream, ready to send: ``data`` is None when the client did not ask for it."""
+    """What one event of a backend's stream becomes: ``data`` is framed, None when nothing is sent.
+
+    ``is_finish`` says that the answer is whole, ``is_last`` that no event of it may follow,
+    ``has_failed`` that the backend's last word is that it could not answer.
+    """
 
     data: bytes | None
     usage: TokenUsage | None
     has_content: bool
     is_finish: bool
+    is_last: bool = False
+    has_failed: bool = False
+
+
+#: What ``[DONE]`` becomes: nothing, for what ends the client's stream comes from its own grammar.
+LAST = Chunk(None, None, has_content=False, is_finish=True, is_last=True)
 
 
 def check_first_event(data: bytes) -> None:
@@ -75,7 +85,7 @@ def restamp_chunk(data: bytes, model: str, *, wants_usage: bool, price: Pricer) 
         data = _restamp_fields(fields, model, usage, price)
     if b"\n" in data:
         data = msgspec.json.format(data, indent=-1)
-    return Chunk(data, usage, has_content, _FINISHED.search(choices) is not None)
+    return Chunk(encode_event(data), usage, has_content, _FINISHED.search(choices) is not None)
 
 
 def _read_chunk(data: bytes) -> _Chunk:

@@ -10,13 +10,24 @@ import msgspec
 from gateway.upstream.health import BackendHealth
 from gateway.upstream.transport import Transport
 
+#: Endpoints that can be put in chat's words.
+OVER_CHAT = frozenset({"responses", "messages"})
+
 
 @dataclass(frozen=True, slots=True)
 class BackendHandle:
-    """``extra_fields`` are set in every request body that goes to it."""
+    """``extra_fields`` are set in every request body that goes to it.
+
+    ``endpoints`` are those it speaks itself, as the configuration names them.
+    """
 
     name: str
     served_model: str
     extra_fields: Mapping[str, msgspec.Raw]
     transport: Transport
+    endpoints: frozenset[str] = frozenset({"chat", "completions"})
     health: BackendHealth = field(default_factory=BackendHealth)
+
+    def serves(self, endpoint: str) -> bool:
+        """Whether it can be asked for this, in its own words or in chat's."""
+        return endpoint in self.endpoints or (endpoint in OVER_CHAT and "chat" in self.endpoints)

@@ -20,17 +20,13 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.answers import (
-    check_answer,
-    check_first_event,
-    read_refusal,
-    read_retry_after,
-)
+from gateway.upstream.answers import read_refusal, read_retry_after
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.retries import RetryBudget
 from gateway.upstream.sse import SseParser
 from gateway.upstream.transport import UpstreamResponse
+from gateway.upstream.wires.wire import Question, Wire
 
 #: Backends asked for one request, at most.
 MAX_ATTEMPTS = 3
@@ -43,10 +39,9 @@ MAX_ANSWER_BYTES = 64 * 2**20
 class UpstreamCall(msgspec.Struct, frozen=True):
     """What is asked, whichever backend gets it."""
 
-    path: str
     is_stream: bool
     request_id: str
-    body_for: Callable[[BackendHandle], bytes]
+    question_for: Callable[[BackendHandle], Question]
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -70,6 +65,7 @@ class OpenAnswer(msgspec.Struct):
     """A committed answer: a complete body, or the parser and first events of a stream."""
 
     attempt: Attempt
+    wire: Wire
     response: UpstreamResponse
     parser: SseParser
     events: list[bytes]
@@ -113,10 +109,11 @@ class Dispatcher:
         for model, backend in plan:
             if trail.attempts and not self._may_retry(trail):
                 break
+            question = call.question_for(backend)
             attempt = Attempt(model, backend)
             trail.attempts.append(attempt)
             try:
-                return await self._attempt(attempt, call)
+                return await self._attempt(attempt, question, call)
             except UpstreamError as error:
                 self._note_failure(attempt, error)
                 if not error.tries_elsewhere:
@@ -132,14 +129,16 @@ class Dispatcher:
         self._metrics.upstream_attempts.labels(trail.attempts[-1].backend.name, "unspent").inc()
         return False
 
-    async def _attempt(self, attempt: Attempt, call: UpstreamCall) -> OpenAnswer:
+    async def _attempt(
+        self, attempt: Attempt, question: Question, call: UpstreamCall
+    ) -> OpenAnswer:
         backend = attempt.backend
         started_s = self._clock.monotonic_s()
         backend.health.begin(started_s)
         response: UpstreamResponse | None = None
         try:
-            response = await self._open(backend, call)
-            answer = OpenAnswer(attempt, response, SseParser(), [], b"")
+            response = await self._open(backend, question, call)
+            answer = OpenAnswer(attempt, question.wire, response, SseParser(), [], b"")
             await self._read_first(answer, call, started_s)
         except BaseException:
             backend.health.inflight -= 1
@@ -155,13 +154,15 @@ class Dispatcher:
         self._metrics.upstream_attempts.labels(backend.name, "ok").inc()
         return answer
 
-    async def _open(self, backend: BackendHandle, call: UpstreamCall) -> UpstreamResponse:
-        body = call.body_for(backend)
+    async def _open(
+        self, backend: BackendHandle, question: Question, call: UpstreamCall
+    ) -> UpstreamResponse:
         deadlines = self._stream_deadlines if call.is_stream else self._whole_deadlines
-        headers = {"x-request-id": call.request_id}
+        headers = {**question.headers, "x-request-id": call.request_id}
+        path, body = question.wire.path, question.body
         for _ in range(MAX_STALE):
             try:
-                return await backend.transport.open("POST", call.path, headers, body, deadlines)
+                return await backend.transport.open("POST", path, headers, body, deadlines)
             except StaleConnection as error:
                 stale = error
         raise stale
@@ -181,14 +182,14 @@ class Dispatcher:
             raise BadUpstreamAnswer(f"the backend answered {content_type!r}, not {expected}")
         if not call.is_stream:
             answer.body = await self._read_all(response, started_s)
-            check_answer(answer.body)
+            answer.wire.check_answer(answer.body)
             return
         while not answer.events:
             piece = await response.read(self._first_token_remains_s(started_s))
             if not piece:
                 raise BadUpstreamAnswer("the backend's stream ended before its first event")
             answer.events = answer.parser.feed(piece)
-        check_first_event(answer.events[0])
+        answer.wire.check_first_event(answer.events[0])
 
     def _first_token_remains_s(self, started_s: float) -> float:
         return max(0.0, started_s + self._timeouts.first_token_s - self._clock.monotonic_s())

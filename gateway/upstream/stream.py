@@ -13,10 +13,9 @@ import msgspec
 from gateway.clock import Clock
 from gateway.config import Timeouts
 from gateway.errors import StreamInterrupted, UpstreamError
-from gateway.upstream.answers import Pricer, restamp_chunk
 from gateway.upstream.dispatch import OpenAnswer
-from gateway.upstream.sse import DONE, encode_event
 from gateway.upstream.usage import TokenUsage
+from gateway.upstream.wires.wire import EventReader
 
 #: Events handled before other streams get their turn.
 EVENTS_AT_ONCE = 256
@@ -34,19 +33,19 @@ class Progress(msgspec.Struct):
     events: int = 0
     usage: TokenUsage | None = None
     has_finish: bool = False
+    #: The backend ended its stream by saying that it could not answer.
+    has_failed: bool = False
 
 
 class StreamRelay(msgspec.Struct, frozen=True):
-    """How one stream is relayed: the model to name, and what the client asked for."""
+    """How one stream is relayed; ``reader`` turns its events into the client's."""
 
-    model: str
-    wants_usage: bool
-    price: Pricer
+    reader: EventReader
     timeouts: Timeouts
     clock: Clock
 
     async def run(self, answer: OpenAnswer, sink: Sink, progress: Progress) -> None:
-        """Send all events and ``[DONE]``.
+        """Send all events and what ends them.
 
         Raises StreamInterrupted when the answer breaks off; the caller owes the client that error.
         """
@@ -56,7 +55,8 @@ class StreamRelay(msgspec.Struct, frozen=True):
             raise
         except UpstreamError as error:
             raise StreamInterrupted(error.message, param=error.param, code=error.code) from error
-        await sink.send(encode_event(DONE))
+        if end := self.reader.end():
+            await sink.send(end)
 
     async def _relay_events(self, answer: OpenAnswer, sink: Sink, progress: Progress) -> None:
         ends_by_s = self.clock.monotonic_s() + self.timeouts.total_s
@@ -92,12 +92,13 @@ class StreamRelay(msgspec.Struct, frozen=True):
     def _prepare(self, events: list[bytes], progress: Progress, out: list[bytes]) -> bool:
         """Add to ``out`` what to send for these events; return whether the stream is done."""
         for data in events:
-            if data == DONE:
-                return True
-            chunk = restamp_chunk(data, self.model, wants_usage=self.wants_usage, price=self.price)
+            chunk = self.reader.take(data)
             progress.usage = chunk.usage or progress.usage
             progress.events += chunk.has_content
             progress.has_finish |= chunk.is_finish
+            progress.has_failed |= chunk.has_failed
             if chunk.data is not None:
-                out.append(encode_event(chunk.data))
+                out.append(chunk.data)
+            if chunk.is_last:
+                return True
         return False

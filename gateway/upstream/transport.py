@@ -49,11 +49,16 @@ class Transport(Protocol):
     async def close(self) -> None: ...
 
 
-def open_transport(backend: Backend) -> Transport:
-    """Return the transport that a backend's configuration asks for."""
+def open_transport(backend: Backend, *, has_x_api_key: bool = False) -> Transport:
+    """Return the transport that a backend's configuration asks for.
+
+    ``has_x_api_key`` sends the key in Anthropic's header, too.
+    """
     headers = {"content-type": "application/json", "accept-encoding": "identity"}
     if backend.api_key is not None:
         headers["authorization"] = f"Bearer {backend.api_key.get_secret_value()}"
+        if has_x_api_key:
+            headers["x-api-key"] = backend.api_key.get_secret_value()
     if backend.transport == "lean":
         return LeanClient(backend.address, headers)
     return Httpx2Transport(backend.address, headers)

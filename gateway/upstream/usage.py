@@ -48,3 +48,35 @@ def read_usage(raw: msgspec.Raw | bytes) -> TokenUsage | None:
         cached_tokens=min(cached_tokens, prompt_tokens),
         completion_tokens=usage.completion_tokens or 0,
     )
+
+
+class _InputOutput(msgspec.Struct):
+    input_tokens: _Count | None = 0
+    output_tokens: _Count | None = 0
+    input_tokens_details: _PromptDetails | None = None
+    cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
+
+
+_input_output = msgspec.json.Decoder(_InputOutput)
+
+
+def read_input_output_usage(raw: msgspec.Raw | bytes) -> TokenUsage | None:
+    """Read ``usage`` as Responses and Messages spell it; None when it is not one.
+
+    Responses count cached tokens among the input, Messages beside it.
+    """
+    try:
+        usage = _input_output.decode(raw)
+    except UNREADABLE_JSON:
+        return None
+    read = usage.cache_read_input_tokens or 0
+    details = usage.input_tokens_details
+    cached_tokens = read if details is None else details.cached_tokens or 0
+    beside = read + (usage.cache_creation_input_tokens or 0)
+    prompt_tokens = (usage.input_tokens or 0) + beside
+    return TokenUsage(
+        prompt_tokens=prompt_tokens,
+        cached_tokens=min(cached_tokens, prompt_tokens),
+        completion_tokens=usage.output_tokens or 0,
+    )

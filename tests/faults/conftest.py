@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +66,10 @@ class Stage:
 
 @asynccontextmanager
 async def stage_with(
-    twin: str | None = None, extra: dict[str, Any] | None = None, **timeouts: float
+    twin: str | None = None,
+    endpoints: Sequence[str] = ("chat", "completions"),
+    extra: dict[str, Any] | None = None,
+    **timeouts: float,
 ) -> AsyncIterator[Stage]:
     """``twin`` is the address of a second backend of model ``first``; ``extra`` more configuration."""
     async with AsyncExitStack() as stack:
@@ -85,11 +88,13 @@ async def stage_with(
                         "backends": [{"url": first.url, "model": "served-name"}, *twins],
                         "price_usd_per_mtok": price,
                         "quality_prior": 0.9,
+                        "endpoints": list(endpoints),
                     },
                     "second": {
                         "backends": [{"url": second.url}],
                         "price_usd_per_mtok": price,
                         "quality_prior": 0.5,
+                        "endpoints": list(endpoints),
                     },
                 },
             },

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.decision.request import CHAT, COMPLETIONS, ROUTING_FIELDS, parse_request
+from gateway.decision.endpoints import CHAT, COMPLETIONS
+from gateway.decision.request import ROUTING_FIELDS, ParsedRequest, parse_request
 from gateway.errors import InvalidRequest
 from gateway.upstream.backend import BackendHandle
 
@@ -39,6 +40,10 @@ def backend(**extra: bytes) -> BackendHandle:
     return BackendHandle("b", "served", fields, NoTransport())
 
 
+def sent_on(request: ParsedRequest) -> bytes:
+    return request.question_for(backend()).body
+
+
 def chat(**fields: Any) -> bytes:
     return json.dumps({"model": "auto", "messages": MESSAGES, **fields}).encode()
 
@@ -46,7 +51,7 @@ def chat(**fields: Any) -> bytes:
 @given(JSON_VALUES)
 def test_fields_we_do_not_know_pass_untouched(value: Any) -> None:
     sent = chat(some_new_field=value)
-    received = parse_request(sent, CHAT).body_for(backend())
+    received = sent_on(parse_request(sent, CHAT))
     raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
     assert bytes(raw.decode(received)["some_new_field"]) == bytes(
         raw.decode(sent)["some_new_field"]
@@ -55,7 +60,7 @@ def test_fields_we_do_not_know_pass_untouched(value: Any) -> None:
 
 def test_the_backend_gets_its_own_name_of_the_model_and_nothing_meant_for_us() -> None:
     sent = chat(routing={"explain": "full"}, session_id="s", max_cost=1, seed=7)
-    body = json.loads(parse_request(sent, CHAT).body_for(backend(lora=b"[1]")))
+    body = json.loads(parse_request(sent, CHAT).question_for(backend(lora=b"[1]")).body)
     assert body == {"model": "served", "messages": MESSAGES, "seed": 7, "lora": [1]}
     assert not set(ROUTING_FIELDS) & set(body)
 
@@ -63,7 +68,7 @@ def test_the_backend_gets_its_own_name_of_the_model_and_nothing_meant_for_us() -
 def test_a_stream_always_asks_for_usage_and_remembers_who_wanted_it() -> None:
     silent = parse_request(chat(stream=True, stream_options={"x": 1}), CHAT)
     assert silent.wants_usage is False
-    assert json.loads(silent.body_for(backend()))["stream_options"] == {
+    assert json.loads(sent_on(silent))["stream_options"] == {
         "x": 1,
         "include_usage": True,
     }
@@ -112,4 +117,4 @@ def test_a_key_given_twice_reaches_the_backend_once_as_we_read_it() -> None:
     body = b'{"model": "auto", "stream": true, "stream": false, "prompt": "x"}'
     request = parse_request(body, COMPLETIONS)
     assert request.is_stream is False
-    assert request.body_for(backend()).count(b'"stream"') == 1
+    assert sent_on(request).count(b'"stream"') == 1

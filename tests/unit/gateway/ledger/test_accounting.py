@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import parse_config
-from gateway.decision.request import CHAT
+from gateway.decision.endpoints import CHAT
 from gateway.ledger.accounting import NANOS_PER_USD, RECENT_ROWS, Reservation
 from gateway.parts import Parts, build_parts
 from gateway.pipeline import Incoming

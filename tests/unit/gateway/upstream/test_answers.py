@@ -18,7 +18,7 @@ from gateway.upstream.answers import (
     restamp_answer,
     restamp_chunk,
 )
-from gateway.upstream.sse import DONE
+from gateway.upstream.sse import DONE, encode_event
 from gateway.upstream.usage import TokenUsage, read_usage
 
 USAGE = b'{"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}'
@@ -33,25 +33,30 @@ def restamp(data: bytes, *, wants_usage: bool = False) -> Chunk:
     return restamp_chunk(data, "m", wants_usage=wants_usage, price=price)
 
 
+def unframed(event: bytes | None) -> bytes:
+    assert event is not None
+    assert event.startswith(b"data: ")
+    assert event.endswith(b"\n\n")
+    return event[6:-2]
+
+
 @given(st.text(max_size=30), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
 def test_all_but_the_model_passes_byte_for_byte(text: str, number: float, is_ascii: bool) -> None:
     raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
     choices = json.dumps([{"delta": {"content": text, "n": number}}], ensure_ascii=is_ascii)
     sent = b'{"id":"c","model":"x","choices": %b}' % choices.encode()
-    received = restamp(sent).data
-    assert received is not None
+    received = unframed(restamp(sent).data)
     assert bytes(raw.decode(received)["choices"]) == choices.encode()
     assert json.loads(received)["model"] == "m"
 
 
 def test_a_chunk_that_names_the_right_model_is_not_touched() -> None:
     sent = b'{ "model" :"m", "choices":%b}' % CHOICE
-    assert restamp(sent) == Chunk(sent, None, has_content=True, is_finish=False)
+    assert restamp(sent) == Chunk(encode_event(sent), None, has_content=True, is_finish=False)
 
 
 def test_a_line_break_inside_a_chunk_cannot_break_its_frame() -> None:
-    data = restamp(b'{"model":"m",\n\n"choices":%b}' % CHOICE).data
-    assert data is not None
+    data = unframed(restamp(b'{"model":"m",\n\n"choices":%b}' % CHOICE).data)
     assert b"\n" not in data
     assert json.loads(data)["choices"] == json.loads(CHOICE)
 
@@ -65,8 +70,7 @@ def test_a_finish_reason_in_the_text_finishes_nothing() -> None:
 @pytest.mark.parametrize("usage", [USAGE, b"null"], ids=["counts", "null"])
 def test_usage_beside_content_is_stripped_for_who_did_not_ask(usage: bytes) -> None:
     chunk = restamp(b'{"model":"m","choices":%b,"usage":%b}' % (CHOICE, usage))
-    assert chunk.data is not None
-    assert "usage" not in json.loads(chunk.data)
+    assert "usage" not in json.loads(unframed(chunk.data))
     assert (chunk.usage is None) == (usage == b"null")
 
 
@@ -74,8 +78,7 @@ def test_the_usage_event_goes_only_to_who_asked_and_has_its_cost() -> None:
     sent = b'{"model":"m","choices":[],"usage":%b}' % USAGE
     assert restamp(sent).data is None
     assert restamp(sent).usage == TokenUsage(10, 4, 2)
-    asked = restamp(sent, wants_usage=True).data
-    assert asked is not None
+    asked = unframed(restamp(sent, wants_usage=True).data)
     assert json.loads(asked)["usage"] == {**json.loads(USAGE), "cost": 1.0}
 
 
