@@ -117,6 +117,9 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
     evaluate.add_argument(
         "--robustness", action="store_true", help="rewrite and attack the prompts as well"
     )
+    evaluate.add_argument(
+        "--steady", action="store_true", help="read every prompt as router.steady does"
+    )
     evaluate.set_defaults(
         run=lambda a: commands.evaluate_command(
             a.router,
@@ -124,8 +127,10 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
             as_json=a.json,
             report=a.report,
             split=a.split,
-            also=commands.AlsoMeasure(
-                prices=read_prices(a.prices) if a.prices else None, robustness=a.robustness
+            options=commands.EvaluationOptions(
+                prices=read_prices(a.prices) if a.prices else None,
+                robustness=a.robustness,
+                steady=a.steady,
             ),
         )
     )

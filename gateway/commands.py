@@ -8,10 +8,15 @@ import msgspec
 
 from gateway.config import Config, load_config, load_policy
 from gateway.decision.endpoints import CHAT
-from router_models.commands import AlsoMeasure, evaluate_command, predict_command, train_command
+from router_models.commands import (
+    EvaluationOptions,
+    evaluate_command,
+    predict_command,
+    train_command,
+)
 
 __all__ = [
-    "AlsoMeasure",
+    "EvaluationOptions",
     "check_config_command",
     "demo_command",
     "evaluate_command",

@@ -118,6 +118,7 @@ class State(_Section):
 
 class Router(_Section):
     artifact: str = Field("default", description='folder of an artifact, "default", or "none"')
+    steady: bool = Field(False, description="read prompts so that a prefix cannot turn the choice")
 
 
 class DecisionLog(_Section):

@@ -35,21 +35,23 @@ from router_models.evaluation.tables import (
 )
 from router_models.perceptive.model import PerceptiveRouter
 from router_models.prices import Prices
+from router_models.steady import SteadyRouter
 from router_models.training.dataset import TRAIN, RoutingData, read_prompts, read_routing_data
 from router_models.training.train import COVERAGE, TrainingOptions, TrainingReport, train
-from router_models.types import DataError
+from router_models.types import DataError, Router
 
 
 @dataclass(frozen=True, slots=True)
-class AlsoMeasure:
-    """What an evaluation measures beyond its baselines and peers.
+class EvaluationOptions:
+    """What an evaluation measures beyond its baselines and peers, and how the router reads.
 
     ``prices`` adds quality against cost; ``robustness`` rewrites and attacks the prompts, which
-    takes most of a minute.
+    takes most of a minute; ``steady`` evaluates the router behind the median of five readings.
     """
 
     prices: Prices | None = None
     robustness: bool = False
+    steady: bool = False
 
 
 ROUTERS = ("perceptive",)
@@ -128,17 +130,18 @@ def evaluate_command(
     as_json: bool = False,
     report: Path | None = None,
     split: str | None = None,
-    also: AlsoMeasure | None = None,
+    options: EvaluationOptions | None = None,
     console: Console | None = None,
 ) -> EvaluationReport:
     """Evaluate an artifact beside its baselines and its peers.
 
     Prints tables, or JSON on standard output, and writes a page if asked.
     """
-    also = also or AlsoMeasure()
-    loaded, table = load(resolve(router)), read_routing_data(data)
-    evaluation = evaluate(loaded, table, split=split, prices=also.prices, with_peers=True)
-    if also.robustness:
+    options = options or EvaluationOptions()
+    artifact, table = load(resolve(router)), read_routing_data(data)
+    loaded: Router = SteadyRouter(artifact) if options.steady else artifact
+    evaluation = evaluate(loaded, table, split=split, prices=options.prices, with_peers=True)
+    if options.robustness:
         robustness = assess_robustness(loaded, table, split=split)
         evaluation = replace(evaluation, robustness=robustness)
     if report is not None:

@@ -12,6 +12,7 @@ from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.telemetry.metrics import Metrics
 from router_models.artifact import load, resolve
+from router_models.steady import SteadyRouter
 from router_models.types import ArtifactError, Estimates, Router
 
 _log = logging.getLogger(__name__)
@@ -26,9 +27,10 @@ def load_router(config: Config) -> Router | None:
         return None
     folder: Path = resolve(config.router.artifact)
     try:
-        router = load(folder)
+        artifact = load(folder)
     except ArtifactError as error:
         raise ConfigError(f"router.artifact: {error}") from error
+    router: Router = SteadyRouter(artifact) if config.router.steady else artifact
     idle = sorted(set(router.models) - set(config.models))
     if idle:
         _log.info("the router knows models that are not configured: %s", ", ".join(idle))

@@ -1,0 +1,78 @@
+"""Read a prompt several times, each time without more of its start, and believe the median.
+
+A router that adds up evidence over words can be turned by a few words put before any prompt
+(Shafran et al., *Rerouting LLM Routers*, arXiv 2501.01818). Whatever such a prefix says, it is
+absent from the readings that leave it out, and the median of five follows three. It defends against
+prefixes of up to three tenths of the text, not against longer ones or what stands elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from router_models.prompt_text import clip
+from router_models.types import Estimates, Router, Vector
+
+#: Shares of a text's words that the readings leave out at its start.
+SKIPPED = (0.0, 0.2, 0.3, 0.4, 0.5)
+#: A reading of fewer words says too little to have a say.
+MIN_WORDS = 8
+
+_WORD = re.compile(r"\S+")
+_LEAST = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyRouter:
+    """A router whose leads of one model over another are medians over five readings of the prompt.
+
+    Costs about three and a half times the router's own score. A text of fewer than ten words is
+    read once.
+    """
+
+    router: Router
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return self.router.models
+
+    @property
+    def version(self) -> str:
+        return f"{self.router.version}-steady"
+
+    def score(self, prompt: str) -> Estimates:
+        """Predict from the median reading; intervals keep the whole reading's width and the median.
+
+        Length is predicted from the whole text: a prefix is part of what is to be answered.
+        """
+        text = clip(prompt)
+        readings = [self.router.score(reading) for reading in _readings(text)]
+        whole = readings[0]
+        if len(readings) == 1:
+            return whole
+        logs = np.log(np.maximum([e.quality for e in readings], _LEAST))
+        # Leads and level apart: texts of which little is known are less sure of every model.
+        levels = logs.mean(axis=1, keepdims=True)
+        quality = np.exp(np.minimum(np.median(logs - levels, axis=0) + np.median(levels), 0.0))
+        return Estimates(
+            models=whole.models,
+            quality=quality,
+            quality_low=_moved(whole.quality_low, whole.quality, quality),
+            quality_high=_moved(whole.quality_high, whole.quality, quality),
+            output_tokens=whole.output_tokens,
+        )
+
+
+def _readings(text: str) -> list[str]:
+    """The text, then what is left without more and more of its first words."""
+    starts = [match.start() for match in _WORD.finditer(text)]
+    firsts = [int(len(starts) * share) for share in SKIPPED]
+    kept = [first for first in firsts[1:] if len(starts) - first >= MIN_WORDS]
+    return [text, *(text[starts[first] :] for first in kept)]
+
+
+def _moved(end: Vector, before: Vector, after: Vector) -> Vector:
+    return np.asarray(np.clip(end + (after - before), 0.0, 1.0))
