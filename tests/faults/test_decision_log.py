@@ -22,7 +22,7 @@ from tests.faults.conftest import stage_with
 
 async def test_a_request_is_logged_with_its_outcome_and_replays(tmp_path: Path) -> None:
     path = tmp_path / "decisions.jsonl"
-    async with stage_with(extra={"decision_log": {"path": str(path)}}, first_token_s=0.3) as stage:
+    async with stage_with(extra={"decision_log": {"path": str(path)}}, answer_s=0.3) as stage:
         stage.first.will(then_hangs())
         stage.second.will(says(completion("Hi")))
         answer = await stage.ask(routing={"weights": {"cost": 0.25}, "min_quality": 0.1})
