@@ -56,6 +56,7 @@ def _control_app(parts: Parts) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         backends = [backend for _, backend in parts.catalog.backends]
         parts.tasks.spawn("probe", probe_forever(backends))
+        parts.process_watch.start()
         try:
             yield
         finally:

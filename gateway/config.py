@@ -298,6 +298,15 @@ def _describe(error: Any) -> str:
 #: Where worker processes find the configuration that their parent read.
 CONFIG_VARIABLE = "THALAMUS_CONFIG"
 
+#: Where the worker processes of one gateway add up their metrics.
+METRICS_VARIABLE = "THALAMUS_METRICS_FOLDER"
+
+
+def metrics_folder() -> Path | None:
+    """The folder that the parent of several workers made; None for a lone process."""
+    folder = os.environ.get(METRICS_VARIABLE)
+    return None if folder is None else Path(folder)
+
 
 def config_from_environment() -> Config:
     """Load the file that the parent process named. Raises ConfigError like load_config."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.clock import Clock, SystemClock
-from gateway.config import Config
+from gateway.config import Config, metrics_folder
 from gateway.decision.arms import Arms
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, policy_version
@@ -15,7 +16,9 @@ from gateway.ledger.accounting import Ledger
 from gateway.ledger.decision_log import DecisionLog, open_decision_log
 from gateway.pipeline import Pipeline
 from gateway.tasks import TaskGroup
+from gateway.telemetry.logs import RequestLog
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.process import ProcessWatch
 from gateway.tenancy.limits import Admission
 from gateway.upstream.dispatch import Dispatcher
 
@@ -31,19 +34,20 @@ class Parts:
     ledger: Ledger
     pipeline: Pipeline
     decision_log: DecisionLog | None
+    request_log: RequestLog
+    process_watch: ProcessWatch
 
     def publish_backend_states(self) -> None:
         """Bring the gauges that describe backends up to date."""
-        for model, backend in self.catalog.backends:
-            labels = (model.name, backend.name)
-            self.metrics.backend_up.labels(*labels).set(backend.health.is_up is True)
-            self.metrics.breaker_state.labels(*labels).set(backend.health.is_paused)
+        _publish_backend_states(self.catalog, self.metrics)
 
     async def close(self) -> None:
+        self.process_watch.stop()
         await self.tasks.close()
         await self.catalog.close()
         if self.decision_log is not None:
             await asyncio.to_thread(self.decision_log.close)
+        await asyncio.to_thread(self.request_log.close)
 
 
 def build_parts(config: Config, clock: Clock | None = None) -> Parts:
@@ -52,13 +56,17 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
     Raises ConfigError when the router's artifact or the decision log cannot be used.
     """
     clock = clock or SystemClock()
-    metrics = Metrics()
+    metrics = Metrics(metrics_folder())
     catalog = Catalog(config, clock)
     scorer = Scorer(load_router(config), metrics)
     version = policy_version(config, scorer.version)
     metrics.policy_info.labels(version).set(1)
     decider = Decider(catalog, clock, version, Arms(config.policies))
-    ledger = Ledger(catalog, clock, metrics)
+    metrics.know_models(
+        list(catalog.models), [(model.name, backend.name) for model, backend in catalog.backends]
+    )
+    request_log = RequestLog(metrics.log_lines_lost)
+    ledger = Ledger(catalog, clock, metrics, request_log)
     decision_log = open_decision_log(config.decision_log, clock, metrics)
     pipeline = Pipeline(
         timeouts=config.timeouts,
@@ -73,5 +81,23 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
         decision_log=decision_log,
     )
     return Parts(
-        config, clock, metrics, TaskGroup(), catalog, decider, ledger, pipeline, decision_log
+        config=config,
+        clock=clock,
+        metrics=metrics,
+        tasks=TaskGroup(),
+        catalog=catalog,
+        decider=decider,
+        ledger=ledger,
+        pipeline=pipeline,
+        decision_log=decision_log,
+        request_log=request_log,
+        process_watch=ProcessWatch(metrics, partial(_publish_backend_states, catalog, metrics)),
     )
+
+
+def _publish_backend_states(catalog: Catalog, metrics: Metrics) -> None:
+    for model, backend in catalog.backends:
+        labels = (model.name, backend.name)
+        metrics.backend_up.labels(*labels).set(backend.health.is_up is True)
+        metrics.breaker_state.labels(*labels).set(backend.health.is_paused)
+        metrics.backend_inflight.labels(*labels).set(backend.health.inflight)

@@ -5,8 +5,8 @@ It must never lose a row or write one twice: a reservation settles exactly once.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -14,12 +14,13 @@ import msgspec
 from gateway.clock import Clock
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import RoutedDecision
+from gateway.ledger.savings import compare
+from gateway.telemetry.logs import RequestLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.dispatch import Trail
 from gateway.upstream.stream import Progress
 from gateway.upstream.usage import TokenUsage
-
-_log = logging.getLogger("thalamus.requests")
+from policies.types import RoutingFlags
 
 Outcome = Literal["ok", "cancelled", "error"]
 #: Money is counted in integer nano-dollars: a token may cost a fraction of a micro-dollar.
@@ -76,10 +77,13 @@ class LedgerRow(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    def __init__(self, catalog: Catalog, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, catalog: Catalog, clock: Clock, metrics: Metrics, request_log: RequestLog
+    ) -> None:
         self._catalog = catalog
         self._clock = clock
         self._metrics = metrics
+        self._request_log = request_log
         self._open: dict[str, Reservation] = {}
         self.recent: deque[LedgerRow] = deque(maxlen=RECENT_ROWS)
 
@@ -130,7 +134,7 @@ class Ledger:
             duration_ms=(self._clock.monotonic_s() - reservation.started_s) * 1e3,
         )
         self.recent.append(row)
-        self._count(row)
+        self._count(row, reservation.decision)
         return row
 
     def price_usd(self, model: str, usage: TokenUsage) -> float | None:
@@ -139,42 +143,27 @@ class Ledger:
             usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
         )
 
-    def _count(self, row: LedgerRow) -> None:
-        metrics = self._metrics
-        metrics.requests.labels(row.model, row.profile, row.outcome).inc()
-        if row.model != row.chosen_model:
-            metrics.fallbacks.labels(row.model).inc()
-        if row.ttft_ms is not None and row.outcome != "ok":
-            side = "client" if row.outcome == "cancelled" else "backend"
-            metrics.stream_aborts.labels(side).inc()
-        metrics.predicted_quality.labels(row.model).observe(row.predicted_quality)
-        metrics.e2e_seconds.labels(row.model).observe(row.duration_ms / 1e3)
-        if row.ttft_ms is not None:
-            metrics.ttft_seconds.labels(row.model).observe(row.ttft_ms / 1e3)
-            if row.usage.completion_tokens > 1:
-                gap_ms = (row.duration_ms - row.ttft_ms) / (row.usage.completion_tokens - 1)
-                metrics.inter_token_seconds.labels(row.model).observe(gap_ms / 1e3)
-        fresh = row.usage.prompt_tokens - row.usage.cached_tokens
-        for kind, count in (
-            ("input", fresh),
-            ("cached", row.usage.cached_tokens),
-            ("output", row.usage.completion_tokens),
-        ):
-            if count > 0:
-                metrics.tokens.labels(row.model, kind).inc(count)
-        if row.cost_nanos:
-            metrics.cost_usd.labels(row.model).inc(row.cost_nanos / NANOS_PER_USD)
-        _log.info(
-            "%s",
-            row.outcome,
-            extra={
-                "request_id": row.request_id,
-                "model": row.model,
-                "backend": row.backend,
-                "duration_ms": round(row.duration_ms, 1),
-                "tokens": row.usage.completion_tokens,
-            },
-        )
+    def _count(self, row: LedgerRow, decision: RoutedDecision) -> None:
+        self._metrics.request_finished(row)
+        self._request_log.note(row)
+        differences = compare(decision.plan.evaluated, row.model)
+        if differences is not None:
+            self._metrics.choice_compared(differences)
+        if row.outcome == "ok":
+            for constraint in _broken_limits(row, decision.selected.flags):
+                self._metrics.constraint_violations.labels(constraint).inc()
+
+
+def _broken_limits(row: LedgerRow, flags: RoutingFlags) -> Iterator[str]:
+    """The limits on predicted numbers that the real ones did not keep."""
+    usd = None if row.cost_nanos is None else row.cost_nanos / NANOS_PER_USD
+    for constraint, limit, actual in (
+        ("max_cost_usd", flags.max_cost_usd, usd),
+        ("max_ttft_ms", flags.max_ttft_ms, row.ttft_ms),
+        ("max_latency_ms", flags.max_latency_ms, row.duration_ms),
+    ):
+        if limit is not None and actual is not None and actual > limit:
+            yield constraint
 
 
 def _estimate(reservation: Reservation) -> TokenUsage:

@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from typing import Any
 import uvicorn
 
 from gateway.app import Gateway, create_app
-from gateway.config import CONFIG_VARIABLE, Config, Server, config_from_environment
+from gateway.config import (
+    CONFIG_VARIABLE,
+    METRICS_VARIABLE,
+    Config,
+    Server,
+    config_from_environment,
+)
 from gateway.errors import ConfigError
 from gateway.server.http_protocol import GuardedHttp
 from gateway.telemetry.logs import configure_logs
@@ -59,7 +66,9 @@ def serve(config: Config, config_path: Path | None, started: Callable[[], None])
     os.environ[CONFIG_VARIABLE] = str(config_path.resolve())
     started()
     settings = uvicorn_settings(config.server, "gateway.server.run:worker_app")
-    uvicorn.run(**settings, factory=True, workers=config.server.workers)
+    with tempfile.TemporaryDirectory(prefix="thalamus-metrics-") as folder:
+        os.environ[METRICS_VARIABLE] = folder
+        uvicorn.run(**settings, factory=True, workers=config.server.workers)
 
 
 def worker_app() -> Gateway:

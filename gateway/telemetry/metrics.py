@@ -1,67 +1,144 @@
 """Every metric of the gateway. The only file that imports prometheus_client.
 
 Labels come from closed sets: model, backend, profile, reason, stage, outcome; never a key or a user.
+A finished request is one call, ``request_finished``; docs/metrics.md is generated from this file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from gateway.telemetry.finished import FinishedRequest
+from gateway.telemetry.registry import Registry
+from gateway.telemetry.series import Counter, Family, Store
 
 _STAGE_BUCKETS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.5)
 _LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 _GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _QUALITY_BUCKETS = tuple(i / 20 for i in range(1, 21))
 
+STAGES = ("parse", "featurise", "score", "choose")
+#: What a router is compared with, from its own predictions for the same prompt.
+BASELINES = ("always_best", "always_cheapest", "random")
+#: Why a model was chosen: the first word of a decision's reason, and what else it may begin with.
+REASONS = {
+    "highest": "quality",
+    "tied": "tied",
+    "only": "only_feasible",
+    "best": "best_effort",
+    "explored": "explored",
+    "stays": "conversation",
+    **{
+        goal: goal
+        for goal in (
+            "quality", "cost", "latency", "size", "recency", "security", "verbosity", "readability",
+        )
+    },
+}  # fmt: skip
+OTHER_REASON = "other"
 
-class _Registry:
-    """Declares metrics under the common prefix."""
 
-    def __init__(self) -> None:
-        self.collector = CollectorRegistry()
+def _exposed(family: Family, series: Mapping[tuple[str, ...], Sequence[float]]) -> Metric:
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(family.name, family.text, labels=family.labels)
+        bounds = [*(repr(float(b)) for b in family.bounds), "+Inf"]
+        for labels, (*counts, total) in series.items():
+            histogram.add_metric(
+                labels, list(zip(bounds, accumulate(counts), strict=True)), sum_value=total
+            )
+        return histogram
+    make = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    metric: Metric = make(family.name, family.text, labels=family.labels)
+    for labels, (value,) in series.items():
+        metric.add_metric(labels, value)  # type: ignore[attr-defined]
+    return metric
 
-    def counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"thalamus_{name}", text, labels, registry=self.collector)
 
-    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"thalamus_{name}", text, labels, registry=self.collector)
+class _Exposition:
+    """Gives a registry's numbers to prometheus_client, which asks for them as ``collect``."""
 
-    def histogram(
-        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
-    ) -> Histogram:
-        return Histogram(f"thalamus_{name}", text, labels, buckets=buckets, registry=self.collector)
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for family, series in self._registry.series():
+            yield _exposed(family, series)
+
+
+class _ModelSeries:
+    """The series of one model, looked up once."""
+
+    __slots__ = ("cached", "cost", "e2e", "gap", "input", "output", "quality", "ttft")
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self.e2e = metrics.e2e_seconds.labels(model)
+        self.ttft = metrics.ttft_seconds.labels(model)
+        self.gap = metrics.inter_token_seconds.labels(model)
+        self.quality = metrics.predicted_quality.labels(model)
+        self.cost = metrics.cost_usd.labels(model)
+        self.input = metrics.tokens.labels(model, "input")
+        self.cached = metrics.tokens.labels(model, "cached")
+        self.output = metrics.tokens.labels(model, "output")
 
 
 class Metrics:
-    """One registry and the metrics in it; a process has one, a test may have many."""
+    """One registry and the metrics in it; a process has one, a test may have many.
+
+    ``folder`` is where the workers of one gateway add up their numbers; None for a lone process.
+    """
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self) -> None:
-        self._registry = _Registry()
+    def __init__(self, folder: Path | None = None) -> None:
+        self._registry = Registry(Store(folder))
         self._declare_decisions(self._registry)
+        self._declare_savings(self._registry)
         self._declare_traffic(self._registry)
         self._declare_backends(self._registry)
+        self._declare_process(self._registry)
+        self._by_model: dict[str, _ModelSeries] = {}
+        self._by_outcome: dict[tuple[str, str, str], Counter] = {}
 
-    def _declare_decisions(self, new: _Registry) -> None:
-        self.policy_info = new.gauge("policy_info", "1 for the policy in force", "version")
-        self.decision_seconds = new.histogram(
+    @property
+    def families(self) -> Mapping[str, Family]:
+        """Every metric by its full name, for the documentation."""
+        return self._registry.families
+
+    def _declare_decisions(self, new: Registry) -> None:
+        self.policy_info = new.gauges(
+            "policy_info", "1 for the policy in force", "version", merge="max"
+        )
+        self.decision_seconds = new.histograms(
             "decision_seconds", "Time of each step of a decision", _STAGE_BUCKETS, "stage"
         )
-        self._stages = [
-            self.decision_seconds.labels(name) for name in ("parse", "featurise", "score", "choose")
-        ]
+        self._stages = [self.decision_seconds.labels(stage) for stage in STAGES]
         self.overhead_seconds = new.histogram(
             "overhead_seconds", "Gateway time before the backend is asked", _STAGE_BUCKETS
         )
-        self.predicted_quality = new.histogram(
+        self.predicted_quality = new.histograms(
             "predicted_quality", "Predicted quality of the chosen model", _QUALITY_BUCKETS, "model"
         )
-        self.infeasible = new.counter(
+        self.decisions = new.counters(
+            "decisions_total", "Choices by what decided them", "model", "reason"
+        )
+        self.infeasible = new.counters(
             "infeasible_total", "Requests that no model could honour", "constraint"
+        )
+        self.constraint_violations = new.counters(
+            "constraint_violations_total",
+            "Answers that broke a limit that their prediction had kept",
+            "constraint",
         )
         self.decisions_unlogged = new.counter(
             "decision_log_lost_total", "Records that the decision log could not write"
@@ -70,38 +147,97 @@ class Metrics:
             "scorer_failures_total", "Decisions made without the router, which failed"
         )
 
-    def _declare_traffic(self, new: _Registry) -> None:
+    def _declare_savings(self, new: Registry) -> None:
+        self.compared = new.counter(
+            "compared_requests_total", "Requests whose choice was compared with the baselines"
+        )
+        self.cost_saved_usd = new.counters(
+            "cost_saved_usd_total", "Predicted cost below the baseline's, where below", "baseline"
+        )
+        self.cost_added_usd = new.counters(
+            "cost_added_usd_total", "Predicted cost above the baseline's, where above", "baseline"
+        )
+        self.cost_saved_squares = new.counters(
+            "cost_saved_usd_squares_total",
+            "Squares of the differences in predicted cost, for intervals",
+            "baseline",
+        )
+        self.quality_gained = new.counters(
+            "quality_gained_total",
+            "Predicted quality above the baseline's, where above",
+            "baseline",
+        )
+        self.quality_given_up = new.counters(
+            "quality_given_up_total",
+            "Predicted quality below the baseline's, where below",
+            "baseline",
+        )
+        self._baselines = [
+            tuple(
+                metric.labels(baseline)
+                for metric in (
+                    self.cost_saved_usd,
+                    self.cost_added_usd,
+                    self.cost_saved_squares,
+                    self.quality_gained,
+                    self.quality_given_up,
+                )
+            )
+            for baseline in BASELINES
+        ]
+
+    def _declare_traffic(self, new: Registry) -> None:
         self.inflight = new.gauge("inflight", "Requests being handled")
-        self.requests = new.counter(
+        self.requests = new.counters(
             "requests_total", "Requests answered", "model", "profile", "outcome"
         )
-        self.ttft_seconds = new.histogram(
+        self.ttft_seconds = new.histograms(
             "ttft_seconds", "Time to the first token at the client", _LATENCY_BUCKETS, "model"
         )
-        self.inter_token_seconds = new.histogram(
+        self.inter_token_seconds = new.histograms(
             "inter_token_seconds", "Mean time per token after the first", _GAP_BUCKETS, "model"
         )
-        self.e2e_seconds = new.histogram(
+        self.e2e_seconds = new.histograms(
             "e2e_seconds", "Whole request at the client", _LATENCY_BUCKETS, "model"
         )
-        self.stream_aborts = new.counter(
+        self.stream_aborts = new.counters(
             "stream_aborts_total", "Streams that broke off, by who broke them off", "side"
         )
-        self.tokens = new.counter("tokens_total", "Tokens by kind", "model", "kind")
-        self.cost_usd = new.counter("cost_usd_total", "Cost by list price", "model")
+        self._aborts = {side: self.stream_aborts.labels(side) for side in ("client", "backend")}
+        self.tokens = new.counters("tokens_total", "Tokens by kind", "model", "kind")
+        self.cost_usd = new.counters("cost_usd_total", "Cost by list price", "model")
 
-    def _declare_backends(self, new: _Registry) -> None:
-        self.upstream_attempts = new.counter(
+    def _declare_backends(self, new: Registry) -> None:
+        self.upstream_attempts = new.counters(
             "upstream_attempts_total", "Tries at a backend", "backend", "outcome"
         )
-        self.fallbacks = new.counter(
+        self.fallbacks = new.counters(
             "fallbacks_total", "Requests answered by another model than chosen first", "model"
         )
-        self.backend_up = new.gauge(
-            "backend_up", "1 when the backend answers probes", "model", "backend"
+        self.backend_up = new.gauges(
+            "backend_up", "1 when the backend answers probes", "model", "backend", merge="min"
         )
-        self.breaker_state = new.gauge(
-            "breaker_state", "0 closed, 1 open: the backend is left alone", "model", "backend"
+        self.breaker_state = new.gauges(
+            "breaker_state",
+            "0 closed, 1 open: the backend is left alone",
+            "model",
+            "backend",
+            merge="max",
+        )
+        self.backend_inflight = new.gauges(
+            "backend_inflight", "Requests that the backend is answering", "model", "backend"
+        )
+
+    def _declare_process(self, new: Registry) -> None:
+        self.workers = new.gauge("workers", "Processes that serve")
+        self.resident_bytes = new.gauge("resident_bytes", "Memory of all workers")
+        self.cpu_seconds = new.counter("cpu_seconds_total", "Processor time of all workers")
+        self.open_files = new.gauge("open_files", "Open files and sockets of all workers")
+        self.loop_lag_seconds = new.histogram(
+            "loop_lag_seconds", "How late the event loop comes to a timer", _LAG_BUCKETS
+        )
+        self.log_lines_lost = new.counter(
+            "log_lines_lost_total", "Log lines dropped because the reader did not keep up"
         )
 
     def observe_decision(self, laps: Sequence[float], overhead_s: float) -> None:
@@ -110,6 +246,66 @@ class Metrics:
             stage.observe(ended_s - began_s)
         self.overhead_seconds.observe(overhead_s)
 
+    def request_finished(self, row: FinishedRequest) -> None:
+        """Count one finished request, however it ended."""
+        model = self._by_model.get(row.model) or self._know(row.model)
+        self._count_outcome(row)
+        usage = row.usage
+        model.quality.observe(row.predicted_quality)
+        model.e2e.observe(row.duration_ms / 1e3)
+        if row.ttft_ms is not None:
+            model.ttft.observe(row.ttft_ms / 1e3)
+            if usage.completion_tokens > 1:
+                gap_ms = (row.duration_ms - row.ttft_ms) / (usage.completion_tokens - 1)
+                model.gap.observe(gap_ms / 1e3)
+        model.input.inc(usage.prompt_tokens - usage.cached_tokens)
+        model.cached.inc(usage.cached_tokens)
+        model.output.inc(usage.completion_tokens)
+        if row.cost_nanos:
+            model.cost.inc(row.cost_nanos * 1e-9)
+
+    def _count_outcome(self, row: FinishedRequest) -> None:
+        key = (row.model, row.profile, row.outcome)
+        requests = self._by_outcome.get(key)
+        if requests is None:
+            requests = self._by_outcome[key] = self.requests.labels(*key)
+        requests.inc()
+        reason = REASONS.get(row.reason.partition(" ")[0], OTHER_REASON)
+        self.decisions.labels(row.chosen_model, reason).inc()
+        if row.outcome != "ok":
+            if row.ttft_ms is not None:
+                self._aborts["client" if row.outcome == "cancelled" else "backend"].inc()
+        elif row.model != row.chosen_model:
+            self.fallbacks.labels(row.model).inc()
+
+    def choice_compared(self, differences: Sequence[tuple[float | None, float]]) -> None:
+        """Take what each of ``BASELINES`` would have cost more, in USD, and been better by."""
+        self.compared.inc()
+        for (saved, added, squares, gained, given_up), (usd, quality) in zip(
+            self._baselines, differences, strict=True
+        ):
+            if usd is not None:
+                (saved if usd > 0 else added).inc(abs(usd))
+                squares.inc(usd * usd)
+            (given_up if quality > 0 else gained).inc(abs(quality))
+
+    def _know(self, model: str) -> _ModelSeries:
+        series = self._by_model[model] = _ModelSeries(self, model)
+        return series
+
+    def know_models(self, models: Sequence[str], backends: Sequence[tuple[str, str]]) -> None:
+        """Begin the series of all configured models at zero, so that a rate sees their first step."""
+        for model in models:
+            self._know(model)
+            self.requests.labels(model, "best", "ok")
+            self.fallbacks.labels(model)
+        for model, backend in backends:
+            self.upstream_attempts.labels(backend, "ok")
+            self.backend_up.labels(model, backend)
+            self.breaker_state.labels(model, backend)
+
     def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry.collector)
+        """All metrics of all workers in Prometheus' text format."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Exposition(self._registry))
+        return generate_latest(registry)

@@ -221,7 +221,16 @@ class Dispatcher:
 
     def _note_failure(self, attempt: Attempt, error: UpstreamError) -> None:
         backend = attempt.backend
-        self._metrics.upstream_attempts.labels(backend.name, error.code or "error").inc()
+        self._metrics.upstream_attempts.labels(backend.name, _outcome(error)).inc()
         is_backends_fault = not isinstance(error, BackendRefused) or error.backend_status >= 500
         if is_backends_fault:
             backend.health.fail(self._clock.monotonic_s())
+
+
+def _outcome(error: UpstreamError) -> str:
+    """How an attempt failed, from a closed set: a refusal's code is the backend's own invention."""
+    if not isinstance(error, BackendRefused):
+        return error.code or "backend_error"
+    return (
+        "status_429" if error.backend_status == 429 else f"status_{error.backend_status // 100}xx"
+    )

@@ -1,0 +1,150 @@
+"""A gateway as a process of its own, in front of backends that answer at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import yaml
+
+from tests.e2e.conftest import free_port
+from tests.fakes.backend import (
+    STREAM_HEAD,
+    WHOLE,
+    Connection,
+    chunked,
+    completion,
+    event,
+    scripted_backend,
+)
+
+THALAMUS = Path(sys.executable).with_name("thalamus")
+MODELS = ("large", "small")
+
+
+async def _answers(connection: Connection) -> None:
+    """A stream where a stream is asked for; prompts that begin with a word of command break it."""
+    prompt = str(connection.request.body["messages"][-1]["content"])
+    if prompt.startswith("refuse") and connection.request.body["model"] == "large":
+        await connection.write(b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n")
+    elif not connection.request.body.get("stream"):
+        await connection.write(completion())
+    elif prompt.startswith("break"):
+        await connection.write(STREAM_HEAD + chunked(event("a")))
+        connection.reset()
+    else:
+        await connection.write(STREAM_HEAD + chunked(event("a")))
+        await asyncio.sleep(0.02)
+        await connection.write(chunked(*WHOLE[1:]) + b"0\r\n\r\n")
+
+
+@contextmanager
+def answering_backend() -> Iterator[str]:
+    """The URL of a backend that lives in a thread of its own."""
+    ready, stop = threading.Event(), asyncio.Event()
+    found: dict[str, Any] = {}
+
+    async def live() -> None:
+        async with scripted_backend() as backend:
+            backend.will(_answers)
+            found.update(url=backend.url, loop=asyncio.get_running_loop())
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(live()), daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield found["url"]
+    finally:
+        found["loop"].call_soon_threadsafe(stop.set)
+        thread.join(10)
+
+
+@dataclass(frozen=True)
+class GatewayProcess:
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def ask(self, prompt: str, **fields: Any) -> httpx2.Response:
+        body = {"model": "auto", "messages": [{"role": "user", "content": prompt}], **fields}
+        url = f"{self.url}/v1/chat/completions"
+        return httpx2.post(url, json=body, trust_env=False, timeout=10)
+
+    def metric(self, name: str) -> float:
+        """The sum of all series of a metric."""
+        text = httpx2.get(f"{self.url}/metrics", trust_env=False, timeout=10).text
+        lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    def wait_until_ready(self, limit_s: float = 60) -> None:
+        deadline_s = time.monotonic() + limit_s
+        while time.monotonic() < deadline_s:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                answer = httpx2.get(f"{self.url}/health/ready", trust_env=False, timeout=2)
+                if answer.status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+
+def settings(backend: str, port: int, workers: int) -> dict[str, Any]:
+    return {
+        "server": {"port": port, "workers": workers, "drain_s": 1},
+        "router": {"artifact": "none"},
+        "models": {
+            "large": {
+                "backends": [{"url": backend, "name": "big-pool"}],
+                "price_usd_per_mtok": {"input": 2.0, "output": 8.0, "cached_input": 0.5},
+                "quality_prior": 0.9,
+            },
+            "small": {
+                "backends": [{"url": backend, "name": "small-pool"}],
+                "price_usd_per_mtok": {"input": 0.1, "output": 0.4},
+                "quality_prior": 0.6,
+            },
+        },
+    }
+
+
+@contextmanager
+def running_gateway(folder: Path, workers: int = 1, **more: Any) -> Iterator[GatewayProcess]:
+    """Start ``thalamus serve`` and end it, workers and all."""
+    with answering_backend() as backend:
+        port = free_port()
+        config = folder / "thalamus.yaml"
+        config.write_text(yaml.safe_dump({**settings(backend, port, workers), **more}))
+        log = folder / "gateway.log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [THALAMUS, "serve", "--config", config],
+                stderr=sink,
+                stdout=sink,
+                env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+            )
+        try:
+            gateway = GatewayProcess(process, port, log)
+            gateway.wait_until_ready()
+            yield gateway
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
