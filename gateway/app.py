@@ -78,9 +78,11 @@ def _control_app(parts: Parts) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         kind = MethodNotAllowed if error.status_code == 405 else NotFound
-        return await gateway_error(
-            request, kind(f"{request.method} {request.url.path[:80]}: {error.detail}")
-        )
+        told = kind(f"{request.method} {request.url.path[:80]}: {error.detail}")
+        answer = await gateway_error(request, told)
+        if error.headers is not None and "Allow" in error.headers:  # RFC 9110 §15.5.6
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

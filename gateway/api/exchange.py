@@ -186,6 +186,8 @@ class Exchange:
         extra = dict(headers)
         if error.should_retry is not None:
             extra["x-should-retry"] = "true" if error.should_retry else "false"
+        if error.status == 405:  # RFC 9110 §15.5.6; the data path takes nothing else
+            extra["allow"] = "POST"
         if error.retry_after_s is not None:
             extra["retry-after"] = str(error.retry_after_s)
         self.answer_now(error.status, extra, self._error_body(error))
