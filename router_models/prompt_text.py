@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 HEAD_CHARS = 6_000
 TAIL_CHARS = 2_000
 
-_TEXT_PARTS = frozenset({"text", "input_text", None})
+# Compared, not hashed: the type of a part may be any JSON value.
+_TEXT_PARTS = ("text", "input_text", None)
 
 
 def ask_of(prompt: str | Sequence[Mapping[str, object]]) -> str:

@@ -17,7 +17,7 @@ from gateway.decision.prompts import (
 )
 from gateway.errors import GatewayError
 from gateway.upstream.wires import messages_request, responses_request
-from gateway.upstream.wires.fields import decode_field
+from gateway.upstream.wires.fields import decode_field, expect
 from gateway.upstream.wires.messages import MessagesWire
 from gateway.upstream.wires.messages import error_body as messages_error_body
 from gateway.upstream.wires.messages_over_chat import MessagesOverChat
@@ -53,7 +53,7 @@ def _responses_over_chat(fields: RawFields) -> tuple[Wire, RawFields]:
 
 def _messages_over_chat(fields: RawFields) -> tuple[Wire, RawFields]:
     chat = messages_request.chat_fields(fields)
-    stops = decode_field(fields, "stop_sequences") or ()
+    stops = expect(decode_field(fields, "stop_sequences") or [], list, "stop_sequences")
     return MessagesOverChat(tuple(stops)), chat
 
 

@@ -13,7 +13,8 @@ from router_models.prompt_text import ask_of
 CHARS_PER_TOKEN = 4
 #: Where chat, responses and messages say in which form an answer must come.
 _FORMAT_FIELDS = ("response_format", "text", "output_config")
-_IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
+# Compared, not hashed: the type of a part may be any JSON value.
+_IMAGE_PARTS = ("image_url", "input_image", "image")
 
 
 class PromptFeatures(msgspec.Struct, frozen=True):

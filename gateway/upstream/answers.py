@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.errors import UNREADABLE_JSON, BackendRefused, BadUpstreamAnswer
 from gateway.upstream.sse import DONE, encode_event
-from gateway.upstream.usage import TokenUsage, read_usage
+from gateway.upstream.usage import TokenUsage, read_usage, with_cost
 
 Pricer = Callable[[TokenUsage], float | None]
 RawFields = dict[str, msgspec.Raw]
@@ -79,7 +79,7 @@ def restamp_chunk(data: bytes, model: str, *, wants_usage: bool, price: Pricer) 
         return Chunk(None, usage, has_content=False, is_finish=False)
     hides_usage = not wants_usage and bytes(chunk.usage) != b""
     if chunk.model != model or usage is not None or hides_usage:
-        fields = _raw_fields.decode(data)
+        fields = _read_fields(data)
         if hides_usage:
             del fields["usage"]
         data = _restamp_fields(fields, model, usage, price)
@@ -103,22 +103,24 @@ def restamp_answer(body: bytes, model: str, price: Pricer) -> tuple[bytes, Token
 
     Raises BadUpstreamAnswer when the body is not a JSON object.
     """
-    try:
-        fields = _raw_fields.decode(body)
-    except UNREADABLE_JSON as error:
-        raise BadUpstreamAnswer("the backend's answer is not a JSON object") from error
+    fields = _read_fields(body)
     usage = read_usage(fields["usage"]) if "usage" in fields else None
     return _restamp_fields(fields, model, usage, price), usage
+
+
+def _read_fields(data: bytes) -> RawFields:
+    try:
+        return _raw_fields.decode(data)
+    except UNREADABLE_JSON as error:
+        raise BadUpstreamAnswer("the backend's answer is not a JSON object") from error
 
 
 def _restamp_fields(
     fields: RawFields, model: str, usage: TokenUsage | None, price: Pricer
 ) -> bytes:
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
-    if usage is not None and "usage" in fields and (cost := price(usage)) is not None:
-        counts = _raw_fields.decode(fields["usage"])
-        counts["cost"] = msgspec.Raw(msgspec.json.encode(cost))
-        fields["usage"] = msgspec.Raw(msgspec.json.encode(counts))
+    if usage is not None and "usage" in fields:
+        fields["usage"] = with_cost(fields["usage"], price(usage))
     return msgspec.json.encode(fields)
 
 

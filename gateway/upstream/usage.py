@@ -50,6 +50,21 @@ def read_usage(raw: msgspec.Raw | bytes) -> TokenUsage | None:
     )
 
 
+_counts = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def with_cost(raw: msgspec.Raw, cost_usd: float | None) -> msgspec.Raw:
+    """Return a ``usage`` object with its cost; as it is when there is none or it is no object."""
+    if cost_usd is None:
+        return raw
+    try:
+        counts = _counts.decode(raw)
+    except UNREADABLE_JSON:
+        return raw
+    counts["cost"] = msgspec.Raw(msgspec.json.encode(cost_usd))
+    return msgspec.Raw(msgspec.json.encode(counts))
+
+
 class _InputOutput(msgspec.Struct):
     input_tokens: _Count | None = 0
     output_tokens: _Count | None = 0

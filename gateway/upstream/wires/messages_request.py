@@ -58,7 +58,7 @@ def _messages(fields: RawFields) -> list[dict[str, Any]]:
         where = f"messages[{index}]"
         message = expect(item, dict, where)
         role, content = message.get("role"), message.get("content")
-        if role not in {"user", "assistant", "system"}:
+        if role not in ("user", "assistant", "system"):
             raise InvalidRequest(f"{where}.role must be user or assistant", param=f"{where}.role")
         if isinstance(content, str):
             messages.append({"role": role, "content": content})
@@ -119,7 +119,7 @@ def _part(block: Mapping[str, Any], where: str) -> dict[str, Any]:
     kind = block.get("type")
     if kind == "text":
         return {"type": "text", "text": text_of(block, "text", where)}
-    if kind not in {"image", "document"}:
+    if kind not in ("image", "document"):
         raise unsupported(kind, f"{where}.type")
     place = f"{where}.source"
     source = expect(block.get("source"), dict, place)
@@ -152,7 +152,7 @@ def _add_assistant(messages: list[dict[str, Any]], blocks: list[Any], where: str
             }
             call_id = text_of(block, "id", place)
             calls.append({"id": call_id, "type": "function", "function": function})
-        elif kind not in {"thinking", "redacted_thinking"}:
+        elif kind not in ("thinking", "redacted_thinking"):
             raise unsupported(kind, f"{place}.type")
     message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) or None}
     if calls:
@@ -169,7 +169,7 @@ def _tools(tools: object) -> list[dict[str, Any]] | None:
     for index, item in enumerate(expect(tools, list, "tools")):
         where = f"tools[{index}]"
         tool = expect(item, dict, where)
-        if tool.get("type", "custom") not in {"custom", None}:
+        if tool.get("type", "custom") not in ("custom", None):
             raise unsupported(tool["type"], f"{where}.type")
         function = {
             "name": text_of(tool, "name", where),

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.errors import UNREADABLE_JSON, BadUpstreamAnswer, GatewayError
 from gateway.upstream.answers import Chunk, Pricer, read_refusal
-from gateway.upstream.usage import TokenUsage, read_input_output_usage
+from gateway.upstream.usage import TokenUsage, read_input_output_usage, with_cost
 from gateway.upstream.wires.wire import RawFields, encode_named_event, frame_named_event
 
 PATH = "/responses"
@@ -137,8 +137,6 @@ def _restamp(
     fields = _fields_of(raw)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     usage = read_input_output_usage(fields["usage"]) if "usage" in fields else None
-    if usage is not None and (cost := price(usage)) is not None:
-        counts = _fields_of(fields["usage"])
-        counts["cost"] = msgspec.Raw(msgspec.json.encode(cost))
-        fields["usage"] = msgspec.Raw(msgspec.json.encode(counts))
+    if usage is not None:
+        fields["usage"] = with_cost(fields["usage"], price(usage))
     return msgspec.json.encode(fields), usage

@@ -5,7 +5,7 @@ Source: OpenAI's API reference of ``/responses`` and ``/chat/completions``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -75,8 +75,8 @@ def _messages(fields: RawFields) -> list[dict[str, Any]]:
 def _add_item(messages: list[dict[str, Any]], item: Mapping[str, Any], where: str) -> None:
     kind = item.get("type", "message")
     if kind == "message":
-        role = {"developer": "system"}.get(item.get("role", ""), item.get("role"))
-        if role not in {"user", "assistant", "system"}:
+        role = "system" if item.get("role") == "developer" else item.get("role")
+        if role not in ("user", "assistant", "system"):
             raise InvalidRequest(
                 f"{where}.role must be user, assistant, system or developer", param=f"{where}.role"
             )
@@ -126,7 +126,7 @@ def _content(content: object, where: str, *, is_user: bool) -> str | list[dict[s
 
 def _part(part: Mapping[str, Any], where: str) -> dict[str, Any]:
     kind = part.get("type")
-    if kind in {"input_text", "output_text", "text"}:
+    if kind in ("input_text", "output_text", "text"):
         return {"type": "text", "text": text_of(part, "text", where)}
     if kind == "refusal":
         return {"type": "text", "text": text_of(part, "refusal", where)}
@@ -191,7 +191,7 @@ def _effort(reasoning: object) -> object:
 
 
 def _logprobs(fields: RawFields) -> dict[str, object]:
-    include: Sequence[object] = decode_field(fields, "include") or ()
+    include = expect(decode_field(fields, "include") or [], list, "include")
     top = decode_field(fields, "top_logprobs")
     if not top and _LOGPROBS not in include:
         return {}
