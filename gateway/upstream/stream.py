@@ -12,13 +12,14 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.config import Timeouts
-from gateway.errors import StreamInterrupted, UpstreamError
+from gateway.errors import FirstByteTimeout, StreamInterrupted, UpstreamError
 from gateway.upstream.dispatch import OpenAnswer
 from gateway.upstream.usage import TokenUsage
 from gateway.upstream.wires.wire import EventReader
 
 #: Events handled before other streams get their turn.
 EVENTS_AT_ONCE = 256
+_TOO_LONG = "the answer took longer than the time allowed"
 
 
 class Sink(Protocol):
@@ -66,8 +67,13 @@ class StreamRelay(msgspec.Struct, frozen=True):
                 return
             remaining_s = ends_by_s - self.clock.monotonic_s()
             if remaining_s <= 0:
-                raise StreamInterrupted("the answer took longer than the time allowed")
-            piece = await answer.response.read(min(self.timeouts.idle_s, remaining_s))
+                raise StreamInterrupted(_TOO_LONG)
+            try:
+                piece = await answer.response.read(min(self.timeouts.idle_s, remaining_s))
+            except FirstByteTimeout as error:
+                if remaining_s < self.timeouts.idle_s:
+                    raise StreamInterrupted(_TOO_LONG) from error
+                raise
             if not piece:
                 if progress.has_finish and not answer.parser.has_rest:
                     return

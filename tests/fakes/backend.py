@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -182,7 +183,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
 
 
 @asynccontextmanager
-async def scripted_backend() -> AsyncIterator[ScriptedBackend]:
+async def scripted_backend(tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedBackend]:
     backend = ScriptedBackend()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -194,7 +195,7 @@ async def scripted_backend() -> AsyncIterator[ScriptedBackend]:
         finally:
             del backend._sockets[task]
 
-    backend._server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    backend._server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     backend.port = backend._server.sockets[0].getsockname()[1]
     try:
         yield backend

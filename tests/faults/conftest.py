@@ -17,6 +17,7 @@ from gateway.app import Gateway, create_app
 from gateway.config import parse_config
 from gateway.parts import Parts
 from gateway.server.run import uvicorn_settings
+from gateway.upstream.lean import LeanClient
 from tests.fakes.backend import ScriptedBackend, scripted_backend
 
 ASK = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}
@@ -56,12 +57,17 @@ class Stage:
         return [block.removeprefix("data: ") for block in blocks]
 
     async def census(self) -> None:
-        """Nothing may be left of any request: no permit, record, count or task."""
+        """Nothing may be left of any request: no permit, record, count, task or busy socket."""
         admission = self.parts.pipeline.admission
         await eventually(lambda: admission.inflight == 0)
         await eventually(lambda: len(self.parts.tasks) == 1)  # the probe
         assert self.parts.ledger.open_reservations == 0
-        assert all(backend.health.inflight == 0 for _, backend in self.parts.catalog.backends)
+        backends = [backend for _, backend in self.parts.catalog.backends]
+        assert all(backend.health.inflight == 0 for backend in backends)
+        lean = [b.transport for b in backends if isinstance(b.transport, LeanClient)]
+        await eventually(lambda: not any(transport._busy for transport in lean))
+        decisions = [row.decision_id for row in self.parts.ledger.recent]
+        assert len(decisions) == len(set(decisions)), "one row for each request"
 
 
 @asynccontextmanager
@@ -69,9 +75,13 @@ async def stage_with(
     twin: str | None = None,
     endpoints: Sequence[str] = ("chat", "completions"),
     extra: dict[str, Any] | None = None,
+    backend: dict[str, Any] | None = None,
     **timeouts: float,
 ) -> AsyncIterator[Stage]:
-    """``twin`` is the address of a second backend of model ``first``; ``extra`` more configuration."""
+    """``twin`` is the address of a second backend of model ``first``.
+
+    ``extra`` is more configuration, ``backend`` more of the first backend of model ``first``.
+    """
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(scripted_backend())
         second = await stack.enter_async_context(scripted_backend())
@@ -85,7 +95,10 @@ async def stage_with(
                 **(extra or {}),
                 "models": {
                     "first": {
-                        "backends": [{"url": first.url, "model": "served-name"}, *twins],
+                        "backends": [
+                            {"url": first.url, "model": "served-name", **(backend or {})},
+                            *twins,
+                        ],
                         "price_usd_per_mtok": price,
                         "quality_prior": 0.9,
                         "endpoints": list(endpoints),
