@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # UV_PYTHON_DOWNLOADS: the interpreter is the one that made the environment, never a fetched one.
 SYNC := UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --locked --inexact --quiet
 
-.PHONY: run test lint install dev train experts clean
+.PHONY: run test lint install dev train tryage clean
 
 run: $(VENV)/.installed  ## everything for a first run: environment, embedded models, gateway
 	@$(BIN)/thalamus demo --port $(PORT) || [ $$? -eq 130 ]
@@ -28,6 +28,9 @@ dev: $(VENV)/.installed-dev  ## the environment with what tests and checks need
 train: $(VENV)/.installed  ## train the default router again from the measured losses
 	@$(BIN)/thalamus train --data router_models/datasets/expert_library.parquet \
 		--out router_models/artifacts/default
+
+tryage: $(VENV)/.installed  ## repeat Tryage's experiment: the table and the figure in docs
+	@$(BIN)/python -m router_models.experts experiment
 
 $(VENV)/.installed: pyproject.toml uv.lock
 	@sh deploy/make_venv.sh $(VENV) $(UV_VERSION)
