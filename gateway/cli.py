@@ -107,6 +107,18 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
     predict.add_argument("--out", type=Path, required=True)
     predict.set_defaults(run=lambda a: commands.predict_command(a.router, a.data, a.out))
 
+    calibrate = subcommands.add_parser("calibrate", help="make the flag guarantee possible")
+    calibrate.add_argument("--router", default="default", help="folder of an artifact, or default")
+    calibrate.add_argument("--data", type=Path, required=True, help="prompts it never trained on")
+    calibrate.add_argument("--out", type=Path, required=True, help="file for router.calibration")
+    calibrate.add_argument("--split", help="rows to use; by default all that are not train")
+    calibrate.add_argument("--pass-score", type=float, default=0.5, help="below it an answer fails")
+    calibrate.set_defaults(
+        run=lambda a: commands.calibrate_command(
+            a.router, a.data, a.out, split=a.split, pass_score=a.pass_score
+        )
+    )
+
     evaluate = subcommands.add_parser("evaluate", help="measure a router beside its baselines")
     evaluate.add_argument("--router", default="default", help="folder of an artifact, or default")
     evaluate.add_argument("--data", type=Path, required=True)

@@ -10,6 +10,7 @@ from gateway.config import Config, load_config, load_policy
 from gateway.decision.endpoints import CHAT
 from router_models.commands import (
     EvaluationOptions,
+    calibrate_command,
     evaluate_command,
     predict_command,
     train_command,
@@ -17,6 +18,7 @@ from router_models.commands import (
 
 __all__ = [
     "EvaluationOptions",
+    "calibrate_command",
     "check_config_command",
     "demo_command",
     "evaluate_command",

@@ -119,6 +119,9 @@ class State(_Section):
 class Router(_Section):
     artifact: str = Field("default", description='folder of an artifact, "default", or "none"')
     steady: bool = Field(False, description="read prompts so that a prefix cannot turn the choice")
+    calibration: Path | None = Field(
+        None, description="what thalamus calibrate wrote; the flag guarantee needs it"
+    )
 
 
 class DecisionLog(_Section):

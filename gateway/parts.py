@@ -11,6 +11,7 @@ from gateway.config import Config, metrics_folder
 from gateway.decision.arms import Arms
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, policy_version
+from gateway.decision.guarantees import Guarantees, load_outcomes
 from gateway.decision.scoring import Scorer, load_router
 from gateway.ledger.accounting import Ledger
 from gateway.ledger.decision_log import DecisionLog, open_decision_log
@@ -61,7 +62,9 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
     scorer = Scorer(load_router(config), metrics)
     version = policy_version(config, scorer.version)
     metrics.policy_info.labels(version).set(1)
-    decider = Decider(catalog, clock, version, Arms(config.policies))
+    outcomes = load_outcomes(config.router.calibration, scorer.version)
+    guarantees = Guarantees(outcomes, config)
+    decider = Decider(catalog, clock, version, Arms(config.policies), guarantees)
     metrics.know_models(
         list(catalog.models), [(model.name, backend.name) for model, backend in catalog.backends]
     )

@@ -143,7 +143,7 @@ class Pipeline:
             prompt.longest_bytes,
         )
         laps.append(self.clock.monotonic_s())
-        is_open = model.pinned is None or flags.flags.min_quality is not None
+        is_open = model.pinned is None or flags.flags.needs_quality
         is_scored = always_scored or (is_open and incoming.endpoint.makes_text)
         estimates = self.scorer.score(features.ask) if is_scored else self.scorer.prior
         laps.append(self.clock.monotonic_s())

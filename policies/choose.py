@@ -6,17 +6,18 @@ from collections.abc import Sequence
 
 from policies.constraints import find_violations
 from policies.infeasible import Verdict, excess, firm_part, infeasible, relax
-from policies.objective import rank, weigh
+from policies.objective import Weighed, rank, weigh
 from policies.pareto import pareto_front
-from policies.reason import ONLY_ONE, explain_choice, explain_effort
-from policies.types import Candidate, Decision, Evaluated, Needs, RoutingFlags
+from policies.reason import ONLY_ONE, explain_choice, explain_effort, explain_promise
+from policies.types import Candidate, Decision, Evaluated, Guarantee, Needs, RoutingFlags
 
 
 def choose(candidates: Sequence[Candidate], flags: RoutingFlags, needs: Needs) -> Decision:
     """Plan who answers: the feasible candidates, best first, which is also the fallback order.
 
     Candidates must have distinct names; their order has no influence on the plan, and ``evaluated``
-    keeps it. When nobody is feasible, ``flags.on_infeasible`` decides:
+    keeps it. Under a guarantee the plan follows its order in place of the objective. When nobody is
+    feasible, ``flags.on_infeasible`` decides:
 
     - ``error`` raises;
     - ``relax`` gives up the limits named in ``Decision.relaxed``, which then count for nobody;
@@ -39,6 +40,9 @@ def choose(candidates: Sequence[Candidate], flags: RoutingFlags, needs: Needs) -
         return _only(pool[0], flags, relaxed)
     weighed = weigh(pool, flags)
     order = rank(pool, weighed.values)
+    promised = flags.guarantee if "guarantee" not in relaxed else None
+    if promised is not None:
+        order.sort(key=lambda place: promised.order.index(pool[place].model))
     front = pareto_front(pool)
     places = iter(range(len(pool)))
     evaluated = tuple(
@@ -50,9 +54,21 @@ def choose(candidates: Sequence[Candidate], flags: RoutingFlags, needs: Needs) -
     return Decision(
         order=tuple(pool[place].model for place in order),
         evaluated=evaluated,
-        reason="pinned" if flags.is_pinned else explain_choice(pool, weighed, order),
+        reason=_reason(pool, weighed, order, flags, promised),
         relaxed=relaxed,
     )
+
+
+def _reason(
+    pool: Sequence[Candidate],
+    weighed: Weighed,
+    order: Sequence[int],
+    flags: RoutingFlags,
+    promised: Guarantee | None,
+) -> str:
+    if flags.is_pinned:
+        return "pinned"
+    return explain_choice(pool, weighed, order) if promised is None else explain_promise(promised)
 
 
 def _only(candidate: Candidate, flags: RoutingFlags, relaxed: tuple[str, ...]) -> Decision:

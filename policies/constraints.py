@@ -1,7 +1,8 @@
 """The hard filters: which limits a candidate breaks. It never ranks and never gives a limit up.
 
 They apply in this order: ``backend``, ``models.allow``, ``models.deny``, ``capabilities``,
-``context_tokens``, ``min_quality``, ``max_cost_usd``, ``max_ttft_ms``, ``max_latency_ms``.
+``context_tokens``, ``guarantee``, ``min_quality``, ``max_cost_usd``, ``max_ttft_ms``,
+``max_latency_ms``.
 A window or a set of capabilities that was never declared passes. A bound on a predicted quantity
 that is unknown does not: a bound that cannot be checked is not honoured.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 
-from policies.types import Candidate, Needs, RoutingFlags, Violation
+from policies.types import Candidate, Guarantee, Needs, RoutingFlags, Violation
 
 _Read = Callable[[Candidate], float | None]
 
@@ -38,7 +39,14 @@ def find_violations(
         for name, read, sign in _BOUNDED
         if (limit := getattr(flags, name)) is not None
     ]
-    return [(*_unfit(c, allow, deny, needs), *_out_of_bounds(c, bounds)) for c in candidates]
+    return [
+        (
+            *_unfit(c, allow, deny, needs),
+            *_unpromised(c, flags.guarantee),
+            *_out_of_bounds(c, bounds),
+        )
+        for c in candidates
+    ]
 
 
 def is_beyond(constraint: str, actual: float | None, limit: float) -> bool:
@@ -64,6 +72,18 @@ def _unfit(
     if window is not None and needs.context_tokens > window:
         broken.append(Violation("context_tokens", needs.context_tokens, window))
     return broken
+
+
+def _unpromised(candidate: Candidate, guarantee: Guarantee | None) -> tuple[Violation, ...]:
+    """A model that was not calibrated, or no threshold at all, keeps no promise."""
+    if guarantee is None:
+        return ()
+    threshold = guarantee.threshold
+    if threshold is None or candidate.model not in guarantee.order:
+        return (Violation("guarantee", threshold, None),)
+    if not candidate.quality >= threshold:
+        return (Violation("guarantee", threshold, candidate.quality),)
+    return ()
 
 
 def _out_of_bounds(

@@ -13,8 +13,8 @@ from policies.types import Candidate, Infeasible, Violation
 Verdict = tuple[Violation, ...]
 
 #: The limits that ``relax`` gives up, the one that is missed least first: a wait, then money, and
-#: last the worth of the answer.
-RELAX_ORDER = ("max_latency_ms", "max_ttft_ms", "max_cost_usd", "min_quality")
+#: last the worth of the answer and what was promised of it.
+RELAX_ORDER = ("max_latency_ms", "max_ttft_ms", "max_cost_usd", "min_quality", "guarantee")
 _BITS = {name: 1 << place for place, name in enumerate(RELAX_ORDER)}
 
 #: How far off a constraint counts that is not a bound on a prediction. A backend may come back by

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 from policies.infeasible import Verdict, excess
 from policies.objective import Weighed
-from policies.types import Candidate
+from policies.types import Candidate, Guarantee
 
 ONLY_ONE = "only feasible candidate"
 
@@ -33,6 +33,14 @@ def explain_choice(pool: Sequence[Candidate], weighed: Weighed, order: Sequence[
     advantages["quality"] = chosen.quality - other.quality
     goal = max(advantages, key=advantages.__getitem__)
     return f"{goal} decided: {_shown(goal, chosen)}, next {other.model} with {_shown(goal, other)}"
+
+
+def explain_promise(guarantee: Guarantee) -> str:
+    """Say what was promised of the winner."""
+    return (
+        f"first in order with predicted quality {guarantee.threshold:.3g} or more: "
+        f"risk {guarantee.risk:g} at confidence {guarantee.confidence:g}"
+    )
 
 
 def explain_effort(verdict: Verdict) -> str:

@@ -25,15 +25,18 @@ class Selection:
 def select(situation: Situation, policy: Policy = DEFAULT_POLICY) -> Selection:
     """Decide; the same situation and policy give the same selection, bit for bit.
 
-    A model that a conversation stays with, or that the caller named, is never explored away.
+    A model that a conversation stays with or that the caller named is never explored away, and a
+    guarantee holds for its own order alone, which is then kept.
     Raises Infeasible like ``choose``.
     """
     flags = fill(situation.flags, policy)
     decision = choose(situation.candidates, flags, situation.needs)
+    if flags.is_pinned or flags.guarantee is not None:
+        return Selection(decision, flags, {decision.chosen: 1.0})
     if situation.stay_with is not None and situation.stay_with in decision.order:
         kept = _put_first(decision, situation.stay_with, "stays with the model of the conversation")
         return Selection(kept, flags, {kept.chosen: 1.0})
-    if flags.is_pinned or policy.exploration is None:
+    if policy.exploration is None:
         return Selection(decision, flags, {decision.chosen: 1.0})
     found = chances(decision, policy.exploration)
     picked = pick(found, situation.draw)

@@ -47,6 +47,20 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True)
+class Guarantee:
+    """A promise that at most ``risk`` of the answers given under it fail; see policies.guarantee.
+
+    ``order`` is who is asked first, second, …, and ``threshold`` the least predicted quality that
+    keeps the promise for that order; None where no promise can be made.
+    """
+
+    risk: float
+    confidence: float
+    order: tuple[str, ...] = ()
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingFlags:
     """The effective routing flags of one request, after precedence and clamps.
 
@@ -70,10 +84,16 @@ class RoutingFlags:
     session_id: str | None = None
     router: RouterName = "perceptive"
     willingness_to_pay_usd: float | None = None
+    guarantee: Guarantee | None = None
     clamps: Mapping[str, float] = field(default_factory=dict)
     is_pinned: bool = False
     #: Where the flags came from is no part of what they say, so equal flags may differ in it.
     asks_objective: bool = field(default=False, compare=False)
+
+    @property
+    def needs_quality(self) -> bool:
+        """Whether a predicted quality can make a named model infeasible."""
+        return self.min_quality is not None or self.guarantee is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from router_models.evaluation.tables import (
 from router_models.perceptive.model import PerceptiveRouter
 from router_models.prices import Prices
 from router_models.steady import SteadyRouter
+from router_models.training.calibration_outcomes import calibration_outcomes
 from router_models.training.dataset import TRAIN, RoutingData, read_prompts, read_routing_data
 from router_models.training.train import COVERAGE, TrainingOptions, TrainingReport, train
 from router_models.types import DataError, Router
@@ -55,6 +56,23 @@ class EvaluationOptions:
 
 
 ROUTERS = ("perceptive",)
+
+
+def calibrate_command(
+    router_path: str, data: Path, out: Path, *, split: str | None, pass_score: float
+) -> None:
+    """Write what the gateway needs to give guarantees: predictions and which answers fail."""
+    router = load(resolve(router_path))
+    held_out = read_routing_data(data).evaluation(split)
+    text = json.dumps(calibration_outcomes(router, held_out, pass_score), allow_nan=False)
+    partial = out.with_name(f"{out.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(out)
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def train_command(

@@ -16,6 +16,7 @@ from gateway.decision.catalog import Catalog, CatalogModel
 from gateway.decision.endpoints import Endpoint
 from gateway.decision.features import PromptFeatures
 from gateway.decision.flags import ModelRequest, ParsedFlags
+from gateway.decision.guarantees import Guarantees
 from gateway.errors import InvalidRequest, NoUsableBackend, RoutingInfeasible, UnknownModel, quoted
 from gateway.upstream.backend import BackendHandle
 from policies.types import Candidate, Decision, Infeasible, Situation
@@ -60,10 +61,13 @@ def policy_version(config: Config, router_version: str) -> str:
 class Decider:
     """Turns estimates into a plan for one request."""
 
-    def __init__(self, catalog: Catalog, clock: Clock, version: str, arms: Arms) -> None:
+    def __init__(
+        self, catalog: Catalog, clock: Clock, version: str, arms: Arms, guarantees: Guarantees
+    ) -> None:
         self._catalog = catalog
         self._clock = clock
         self._arms = arms
+        self._guarantees = guarantees
         self.version = version
 
     def check_model(self, request: ModelRequest) -> None:
@@ -94,10 +98,11 @@ class Decider:
         NoUsableBackend when nothing at all can be asked now.
         """
         models = self._pool(request, endpoint)
+        flags = self._guarantees.resolve(parsed.flags)
         candidates = list(self._candidates(models, endpoint, features, estimates))
         try:
             selected = self._arms.select(
-                Situation(tuple(candidates), parsed.flags, features.needs, self._arms.draw())
+                Situation(tuple(candidates), flags, features.needs, self._arms.draw())
             )
         except Infeasible as error:
             if error.binding == "backend":

@@ -14,7 +14,7 @@ from typing import NoReturn, TypedDict, cast, get_args
 
 from gateway.errors import quoted
 from policies.presets import PROFILES
-from policies.types import GOALS, Explain, OnInfeasible, RouterName
+from policies.types import GOALS, Explain, Guarantee, OnInfeasible, RouterName
 
 MAX_LIST_ENTRIES = 1000
 #: Longest session id and longest model name, in characters.
@@ -53,6 +53,7 @@ class RoutingFields(TypedDict, total=False):
     explain: Explain
     session_id: str
     router: RouterName
+    guarantee: Guarantee
 
 
 def read_routing(document: object, field: str = "routing") -> RoutingFields:
@@ -258,7 +259,25 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "null" if value is None else "a number")
 
 
-def _weights_in(text: str, header: str) -> object:
+def _guarantee(value: object, field: str) -> Guarantee:
+    entries = dict(_entries(value, field, _GUARANTEE))
+    if "risk" not in entries:
+        raise FlagError(f"{field}.risk", "is missing: the share of answers that may fail")
+    return Guarantee(
+        risk=_open_share(entries["risk"], f"{field}.risk"),
+        confidence=_open_share(entries.get("confidence", 0.9), f"{field}.confidence"),
+    )
+
+
+def _open_share(value: object, field: str) -> float:
+    """A share in whole hundredths, so that few distinct promises are ever worked out."""
+    share = _number(value, field, lowest=0.01, highest=0.99)
+    if round(share, 2) != share:
+        raise FlagError(field, f"must be in hundredths, not {share:g}")
+    return share
+
+
+def _pairs_in(text: str, header: str) -> object:
     """Decode ``cost=0.3,latency=0.1``, or the same as a JSON object."""
     if text.startswith("{"):
         try:
@@ -269,7 +288,8 @@ def _weights_in(text: str, header: str) -> object:
     for part in text.split(","):
         goal, equals, weight = part.partition("=")
         if not equals:
-            raise FlagError(header, f"must read like cost=0.3,latency=0.1, not {quoted(text)}")
+            example = "risk=0.1,confidence=0.9" if "guarantee" in header else "cost=0.3,latency=0.1"
+            raise FlagError(header, f"must read like {example}, not {quoted(text)}")
         goal = goal.strip()
         weights[goal] = parse_number(weight.strip(), f"{header}.{path_part(goal)}")
     return weights
@@ -285,6 +305,7 @@ def _text_in(text: str, header: str) -> object:
 
 _Reader = Callable[[object, str], object]
 _GOALS = dict.fromkeys(GOALS)
+_GUARANTEE = dict.fromkeys(("risk", "confidence"))
 _MODEL_LISTS: dict[str, _Reader] = {"allow": _allowed, "deny": _names}
 _READERS: dict[str, _Reader] = {
     "objective": partial(read_choice, choices=PROFILES),
@@ -295,7 +316,7 @@ _READERS: dict[str, _Reader] = {
     "max_latency_ms": _number,
     "models": _models,
     "on_infeasible": partial(read_choice, choices=get_args(OnInfeasible)),
-    "guarantee": _not_offered,
+    "guarantee": _guarantee,
     "cascade": _not_offered,
     "explain": partial(read_choice, choices=get_args(Explain)),
     "session_id": _name,
@@ -306,10 +327,10 @@ _HEADERS: dict[str, tuple[str, Callable[[str, str], object], _Reader]] = {
     **{
         f"{HEADER_PREFIX}{name.replace('_', '-')}": (name, decode, _READERS[name])
         for decode, names in (
-            (_weights_in, ("weights",)),
+            (_pairs_in, ("weights", "guarantee")),
             (parse_number, ("min_quality", "max_cost_usd", "max_ttft_ms", "max_latency_ms")),
             (_text_in, ("objective", "on_infeasible", "explain", "session_id", "router")),
-            (_text_in, ("guarantee", "cascade")),
+            (_text_in, ("cascade",)),
         )
         for name in names
     },

@@ -98,6 +98,9 @@ class ParsedFlags:
             "session_id": flags.session_id,
             "router": flags.router,
         }
+        if flags.guarantee is not None:
+            promise = flags.guarantee
+            document["guarantee"] = {"risk": promise.risk, "confidence": promise.confidence}
         if flags.willingness_to_pay_usd is not None:
             document["willingness_to_pay"] = flags.willingness_to_pay_usd
         return document
