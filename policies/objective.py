@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import fsum, inf
-from operator import attrgetter
+from operator import add, attrgetter
 
 from policies.types import GOALS, Candidate, RoutingFlags
 
@@ -56,14 +56,16 @@ def weigh(pool: Sequence[Candidate], flags: RoutingFlags) -> Weighed:
     terms = {}
     # In the order of GOALS, so that the sum is the same float however the weights are ordered.
     for goal in GOALS:
-        costs = [_COSTS[goal](c) for c in pool] if _is_weighed(goal, flags) else []
+        if not _is_weighed(goal, flags):
+            continue
+        costs = list(map(_COSTS[goal], pool))
         known = [cost for cost in costs if cost is not None]
         if not known:
             continue
         low, spread = min(known), max(known) - min(known)
         weight = _weight(goal, flags, spread)
         term = [weight * share for share in _scale(costs, low, spread)]
-        values = [value + part for value, part in zip(values, term, strict=True)]
+        values = list(map(add, values, term))
         terms[goal] = term
     return Weighed(values, terms)
 
@@ -95,6 +97,8 @@ def _weight(goal: str, flags: RoutingFlags, spread: float) -> float:
 def _scale(costs: Sequence[float | None], low: float, spread: float) -> list[float]:
     if not spread:
         return [0.0] * len(costs)
+    if None not in costs:
+        return [(cost - low) / spread for cost in costs if cost is not None]
     scaled = [None if cost is None else (cost - low) / spread for cost in costs]
     known = [share for share in scaled if share is not None]
     # fsum rounds once, so the mean does not depend on the order of the candidates.
