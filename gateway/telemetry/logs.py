@@ -64,6 +64,10 @@ class Row(Protocol):
     def at_s(self) -> float: ...
 
 
+#: The descriptor itself: sys.stderr may be an object that has none.
+STANDARD_ERROR = 2
+
+
 class RequestLog:
     """One line for every finished request, encoded and written by a thread of its own.
 
@@ -72,7 +76,7 @@ class RequestLog:
 
     def __init__(self, lost: Counter, file: int | None = None) -> None:
         self._lost = lost
-        self._file = sys.stderr.fileno() if file is None else file
+        self._file = STANDARD_ERROR if file is None else file
         self._waiting: deque[Row] = deque()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
