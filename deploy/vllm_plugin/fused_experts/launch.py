@@ -11,6 +11,7 @@ import triton
 
 from fused_experts import kernels
 from fused_experts.plan import Plan, plan_slots
+from fused_experts.tally import count
 from fused_experts.tiles import Shape, Tile, Tiles, choose
 from fused_experts.weights import FLOATS, ExpertWeights
 
@@ -30,6 +31,7 @@ def fused_experts(
     weight_on_input: bool = False,
     atomic: bool = False,
     tiles: Tiles | None = None,
+    tally: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """What ``fused_experts.reference`` computes, in x's type with sums in fp32.
 
@@ -49,6 +51,8 @@ def fused_experts(
     if tiles is None:
         tiles = _tiles_for(x, weights, tokens, top_k)
     launch = _Launch(x, weights, routing_weights, ids, expert_map, weight_on_input, tiles)
+    if tally is not None:
+        count(tally, ids, None if tiles.direct else launch.plan, expert_map)
     act = torch.empty(tokens * top_k, weights.intermediate, dtype=x.dtype, device=x.device)
     launch.up(act)
     if atomic:

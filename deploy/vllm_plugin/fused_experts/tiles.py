@@ -100,6 +100,8 @@ def rule(tokens: int, shape: Shape, architecture: str = "sm_90") -> Tiles:
         chosen = Tiles(64, Tile(64, 64, 4, 4, 8), Tile(128, 64, 4, 4, 8))
     elif amd:
         chosen = Tiles(64, Tile(128, 32, 8, 2, 8), Tile(128, 64, 8, 2, 8))
+    elif architecture == "sm_80":  # accumulators live in registers: wider tiles spill
+        chosen = Tiles(128, Tile(64, 64, 8, 3, 8), Tile(128, 64, 8, 3, 8))
     else:
         chosen = Tiles(128, Tile(128, 64, 8, 3, 8), Tile(256, 64, 8, 3, 8))
     return fitted(chosen, shape, architecture)
