@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from fused_experts import tiles as tiles_module
 from fused_experts.tiles import SHARED_MEMORY, Shape, Tile, Tiles, choose, rule
 from fused_experts.tune import LAYERS, TOKENS, candidates, write_stock, write_table
+from thalamus_vllm.measure import Row, floor_us, table
 
 pytestmark = [pytest.mark.kernels, pytest.mark.filterwarnings("default")]
 
@@ -58,3 +60,17 @@ def test_stock_settings_carry_vllms_name(tmp_path: Path) -> None:
     path = write_stock("NVIDIA H100 80GB HBM3", QWEN, {1: entry}, tmp_path)
     assert path.name == "E=128,N=768,device_name=NVIDIA_H100_80GB_HBM3.json"
     assert json.loads(path.read_text()) == {"1": entry}
+
+
+def test_the_floor_is_weights_once_or_arithmetic() -> None:
+    one = torch.arange(8)[None]
+    assert floor_us(one, QWEN) == pytest.approx(8 * 3 * 2048 * 768 * 2 / 3.35e6, rel=1e-3)
+    assert floor_us(one.repeat(2, 1), QWEN) == pytest.approx(floor_us(one, QWEN), rel=1e-3)
+    many = torch.arange(2).repeat(4096, 1)
+    mixtral = LAYERS["mixtral-8x7b"]
+    assert floor_us(many, mixtral) == pytest.approx(3608, rel=1e-3)
+
+
+def test_a_measured_row_says_how_far_it_is_from_stock_and_floor() -> None:
+    text = table([Row("moe", 16, 50.0, 100.0, 40.0, 300.0)], "Some GPU")
+    assert "| moe | 16 | 50.0 | 100.0 | 2.00 | 40.0 | 1.25 | 300 |" in text
