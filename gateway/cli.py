@@ -55,6 +55,13 @@ def _add_serving(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     demo.add_argument("--port", type=int, default=8080)
     demo.set_defaults(run=lambda a: commands.demo_command(a.host, a.port))
 
+    discover = subcommands.add_parser("discover", help="list what vLLM servers serve")
+    discover.add_argument(
+        "urls", nargs="+", metavar="URL", help="base URL, as in http://vllm:8000/v1"
+    )
+    discover.add_argument("--api-key", help="env:NAME or file:PATH")
+    discover.set_defaults(run=lambda a: commands.discover_command(a.urls, a.api_key))
+
     check = subcommands.add_parser("check-config", help="check a configuration file")
     check.add_argument("config", type=Path)
     check.set_defaults(run=lambda a: commands.check_config_command(a.config))

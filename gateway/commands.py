@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ __all__ = [
     "calibrate_command",
     "check_config_command",
     "demo_command",
+    "discover_command",
     "evaluate_command",
     "predict_command",
     "replay_command",
@@ -49,6 +51,13 @@ def serve_command(config_path: Path, *, port: int | None, workers: int | None) -
 
     config = load_config(config_path, port=port, workers=workers)
     serve(config, config_path, lambda: None)
+
+
+def discover_command(urls: Sequence[str], api_key: str | None) -> None:
+    """Print the ``models`` of a configuration for these servers, and what they say of themselves."""
+    from gateway.discovered import describe_servers
+
+    print(describe_servers(urls, api_key), end="")
 
 
 def demo_command(host: str, port: int) -> None:

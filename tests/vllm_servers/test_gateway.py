@@ -14,7 +14,9 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+import yaml
 
+from gateway.cli import main
 from tests.vllm_servers.servers import Server, gateway, vllm_server
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -188,6 +190,20 @@ def test_the_servers_metrics_prove_that_our_experts_ran(pool: Pool, client: open
     assert calls % 4 == 0, "four layers"
     assert slots == 2 * tokens > 0
     assert "ThalamusExperts replaces" in pool.moe[0].log.read_text()
+
+
+def test_discover_reads_the_real_servers(
+    pool: Pool, client: openai.OpenAI, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text_of(client, "poet")
+    assert main(["discover", *(f"{server.url}/v1" for server in (pool.chat, pool.moe[1]))]) == 0
+    printed = capsys.readouterr().out
+    models = yaml.safe_load(printed)["models"]
+    assert {name: model["context_tokens"] for name, model in models.items()} == {
+        "smollm2": 1024, "poet": 1024, "moe": 1024,
+    }  # fmt: skip
+    assert "poet is an adapter of smollm2" in printed
+    assert "2 fit at once" in printed
 
 
 def test_a_replica_dies_and_returns_under_load_without_a_lost_request(

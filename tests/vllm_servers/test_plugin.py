@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+# The baselines are plain numpy; the rest of their package is not installed here.
+sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "placement"))
+from expert_placement import baselines
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
 GENERATE = Path(__file__).with_name("generate.py")
@@ -132,6 +137,47 @@ def test_what_it_cannot_do_stays_with_vllm(vllm_python: Path, tmp_path: Path) ->
     other = run(OTHER_RELEASE)
     assert other.stdout.splitlines()[-1] == "[]"
     assert (other.stdout + other.stderr).count("not 0.40.0: vLLM's own experts stay") == 1
+
+
+POLICY = """
+import json, sys, numpy, torch
+from thalamus_vllm import placement
+from vllm.distributed.eplb.policy import EPLB_POLICIES
+stock = EPLB_POLICIES["default"]
+placement.register()
+policy = EPLB_POLICIES["default"]
+load = torch.tensor(json.loads(sys.argv[1]))
+served = policy.rebalance_experts(load, 8, 1, 1, 2)
+other = policy.rebalance_experts(load, 8, 1, 1, 4)
+packed = stock.rebalance_experts(load, 8, 1, 1, 2)
+stock_other = stock.rebalance_experts(load, 8, 1, 1, 4)
+print(json.dumps([t.tolist() for t in (served, other, stock_other, packed)]))
+"""
+
+
+def test_a_placement_is_served_from_its_file_and_only_where_it_fits(
+    vllm_python: Path, tmp_path: Path
+) -> None:
+    placed = [[7, 6, 5, 4, 3, 2, 1, 0], [0, 2, 4, 6, 1, 3, 5, 7]]
+    file = tmp_path / "placement.json"
+    file.write_text(json.dumps({"gpus": 2, "physical_to_logical": placed}))
+    load = [[9, 1, 7, 3, 8, 2, 6, 4], [1, 1, 1, 1, 5, 5, 5, 5]]
+    done = subprocess.run(
+        [vllm_python, "-c", POLICY, json.dumps(load)],
+        cwd=tmp_path,
+        env={**os.environ, "THALAMUS_EXPERTS_PLACEMENT": str(file)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    served, elsewhere, stock_elsewhere, packed = json.loads(done.stdout.splitlines()[-1])
+    assert served == placed
+    assert elsewhere == stock_elsewhere
+    # The simulator's packing is the same policy: the same loads on the two GPUs.
+    gpu_of = baselines.packed(np.array(load), 2)
+    for row, ours, experts in zip(load, gpu_of, packed, strict=True):
+        theirs = sorted(sum(row[e] for e in half) for half in (experts[:4], experts[4:]))
+        assert sorted(np.bincount(ours, weights=row).tolist()) == theirs
 
 
 def test_a_recorded_trace_holds_every_choice(vllm: Vllm, tmp_path: Path) -> None:
