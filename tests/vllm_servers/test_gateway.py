@@ -130,7 +130,8 @@ def test_tools(pool: Pool, client: openai.OpenAI) -> None:
         "tool_choice": {"type": "function", "function": {"name": "look_up"}},
     }  # fmt: skip
     (call,) = client.chat.completions.create(**body).choices[0].message.tool_calls
-    assert "city" in json.loads(call.function.arguments)
+    assert call.function.name == "look_up"
+    json.loads(call.function.arguments)  # what is in them is the small model's own idea
     url = f"{pool.chat.url}/v1/chat/completions"
     direct = httpx2.post(url, json=body, trust_env=False, timeout=60).json()
     (expected,) = direct["choices"][0]["message"]["tool_calls"]

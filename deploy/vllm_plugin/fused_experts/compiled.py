@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import triton
@@ -30,6 +30,15 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 TOKENS = (1, 64, 512, 4096)
+QWEN = LAYERS["qwen3-30b-a3b"]
+#: bf16 layers everywhere; fp8 weights, scaled per channel or block, where the hardware knows e4m3.
+COMPILED = {
+    **{name: (shape, kernels.NO_SCALE) for name, shape in LAYERS.items()},
+    "qwen3 fp8, channels": (replace(QWEN, weight_bytes=1), kernels.CHANNEL_SCALE),
+    "qwen3 fp8, blocks": (replace(QWEN, weight_bytes=1, blocked=True), kernels.BLOCK_SCALE),
+}
+HAS_E4M3 = {"sm_90", "sm_100"}
+BLOCK = 128
 BEGIN, END = "<!-- compiled: begin -->", "<!-- compiled: end -->"
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 MATRIX = {"sm_80": r"\bmma\.sync", "sm_90": r"wgmma\.mma_async", "sm_100": r"tcgen05\.mma"}
@@ -56,7 +65,7 @@ def wanted(architecture: str, layer: str) -> dict[Tiles, list[int]]:
     """The rule's distinct tiles and the numbers of tokens that use them."""
     uses: dict[Tiles, list[int]] = {}
     for tokens in TOKENS:
-        uses.setdefault(rule(tokens, LAYERS[layer], architecture), []).append(tokens)
+        uses.setdefault(rule(tokens, COMPILED[layer][0], architecture), []).append(tokens)
     return uses
 
 
@@ -71,8 +80,9 @@ def compile_one(
     architecture: str, layer: str, tokens: list[int], kernel: str, tiles: Tiles, tile: Tile
 ) -> Compiled:
     """Compile one kernel and read its registers, spills, shared memory and instructions."""
-    slots = max(tokens) * LAYERS[layer].top_k
-    source = source_of(getattr(kernels, kernel), LAYERS[layer], tiles, tile, slots)
+    shape, scale = COMPILED[layer]
+    slots = max(tokens) * shape.top_k
+    source = source_of(getattr(kernels, kernel), shape, tiles, tile, slots=slots, scale=scale)
     options = {"num_warps": tile.warps, "num_stages": tile.stages}
     binary = triton.compile(source, target=TARGETS[architecture], options=options)
     if architecture.startswith("gfx"):
@@ -96,24 +106,28 @@ def compile_one(
 
 
 def source_of(
-    kernel: triton.JITFunction, shape: Shape, tiles: Tiles, tile: Tile, slots: int
+    kernel: triton.JITFunction, shape: Shape, tiles: Tiles, tile: Tile, *, slots: int, scale: int
 ) -> ASTSource:
-    """The kernel with bf16 weights and fixed sizes, as a launch on aligned tensors sees it."""
-    floats = ("x", "w13", "w2", "act", "out", "w13_scale", "w2_scale")
+    """The kernel with bf16 activations and fixed sizes, as a launch on aligned tensors sees it."""
+    weights = "*bf16" if scale == kernels.NO_SCALE else "*fp8e4nv"
+    pointers = {
+        **dict.fromkeys(("x", "act", "out"), "*bf16"),
+        **dict.fromkeys(("w13", "w2"), weights),
+        **dict.fromkeys(("w13_scale", "w2_scale", "routing_weights"), "*fp32"),
+    }
+    step = BLOCK if scale == kernels.BLOCK_SCALE else 1
     fixed = {
         "H": shape.hidden, "I": shape.intermediate, "E": shape.experts, "K": shape.top_k,
         "EP": triton.next_power_of_2(shape.experts),
         "SLOTS": triton.next_power_of_2(slots) if tiles.direct else 1,
         "HAS_MAP": False, "DIRECT": tiles.direct, "ON_INPUT": False, "ATOMIC": False,
-        "SCALE": 0, "SCALE_N": 1, "SCALE_K": 1, "INTERPRETED": False,
+        "SCALE": scale, "SCALE_N": step, "SCALE_K": step, "INTERPRETED": False,
         "BM": tiles.block_m, "BN": tile.block_n, "BK": tile.block_k, "GROUP": tile.group,
     }  # fmt: skip
     types = {
         name: "constexpr" if name in fixed
-        else "*bf16" if name in floats
-        else "*fp32" if name == "routing_weights"
         else "i32" if name == "slots" or name.startswith("stride")
-        else "*i32"
+        else pointers.get(name, "*i32")
         for name in kernel.arg_names
     }  # fmt: skip
     aligned = {
@@ -180,7 +194,13 @@ def main() -> None:
     os.environ.setdefault(
         "TRITON_DEFAULT_FP_FUSION", "1"
     )  # the default of the version that is pinned
-    rows = [row for name in TARGETS for layer in LAYERS for row in compile_all(name, layer)]
+    rows = [
+        row
+        for name in TARGETS
+        for layer in COMPILED
+        if layer in LAYERS or name in HAS_E4M3
+        for row in compile_all(name, layer)
+    ]
     before, rest = page.read_text().split(BEGIN)
     after = rest.split(END)[1]
     page.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}")

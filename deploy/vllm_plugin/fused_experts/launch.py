@@ -192,6 +192,7 @@ def _tiles_for(x: torch.Tensor, weights: ExpertWeights, tokens: int, top_k: int)
         weights.intermediate,
         top_k,
         weights.w13.element_size(),
+        weights.block is not None,
     )
     return choose(tokens, shape, *_device(x.device))
 

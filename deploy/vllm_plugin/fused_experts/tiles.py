@@ -24,11 +24,14 @@ class Shape:
     intermediate: int
     top_k: int
     weight_bytes: int = 2
+    #: Whether the weights have a scale per block: a second accumulator while summing.
+    blocked: bool = False
 
     @property
     def key(self) -> str:
         sizes = f"E={self.experts},H={self.hidden},I={self.intermediate}"
-        return f"{sizes},k={self.top_k},bytes={self.weight_bytes}"
+        scales = ",blocked" if self.blocked else ""
+        return f"{sizes},k={self.top_k},bytes={self.weight_bytes}{scales}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def rule(tokens: int, shape: Shape, architecture: str = "sm_90") -> Tiles:
         chosen = Tiles(64, Tile(64, 64, 4, 4, 8), Tile(128, 64, 4, 4, 8))
     elif amd:
         chosen = Tiles(64, Tile(128, 32, 8, 2, 8), Tile(128, 64, 8, 2, 8))
-    elif architecture == "sm_80":  # accumulators live in registers: wider tiles spill
+    elif architecture == "sm_80" or shape.blocked:  # accumulators in registers: wider tiles spill
         chosen = Tiles(128, Tile(64, 64, 8, 3, 8), Tile(128, 64, 8, 3, 8))
     else:
         chosen = Tiles(128, Tile(128, 64, 8, 3, 8), Tile(256, 64, 8, 3, 8))
