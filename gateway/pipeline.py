@@ -145,10 +145,10 @@ class Pipeline:
         laps.append(self.clock.monotonic_s())
         is_open = model.pinned is None or flags.flags.needs_quality
         is_scored = always_scored or (is_open and incoming.endpoint.makes_text)
-        estimates = self.scorer.score(features.ask) if is_scored else self.scorer.prior
+        predictions = self.scorer.score(features.ask) if is_scored else self.scorer.prior
         laps.append(self.clock.monotonic_s())
         try:
-            decision = self.decider.decide(incoming.endpoint, model, flags, features, estimates)
+            decision = self.decider.decide(incoming.endpoint, model, flags, features, predictions)
         except RoutingInfeasible as error:
             self.metrics.infeasible.labels(error.constraint).inc()
             raise

@@ -11,10 +11,12 @@ _log = logging.getLogger(__name__)
 
 
 def start_task(
-    work: Coroutine[Any, Any, None], kept_in: set[asyncio.Task[None]]
+    work: Coroutine[Any, Any, None],
+    loop: asyncio.AbstractEventLoop,
+    kept_in: set[asyncio.Task[None]],
 ) -> asyncio.Task[None]:
     """Start ``work``, which handles its own errors; ``kept_in`` holds it until it ends."""
-    task = asyncio.get_running_loop().create_task(work)
+    task = loop.create_task(work)
     kept_in.add(task)
     task.add_done_callback(kept_in.discard)
     return task

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Protocol
 
 from gateway.errors import BodyTooLarge, ClientGone, GatewayError, InvalidRequest, UnsupportedMedia
+from gateway.ids import new_id
 from gateway.upstream.wires.wire import ErrorEvent
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -91,7 +91,7 @@ class Exchange:
         }
         told = self.headers.get("x-request-id")
         is_told = told is not None and _REQUEST_ID.fullmatch(told) is not None
-        self.request_id = told if told and is_told else f"req_{secrets.token_hex(12)}"
+        self.request_id = told if told and is_told else new_id("req_")
         self.keep_alive = keep_alive
         self.is_http_1_0 = False
         self.is_head_request = False

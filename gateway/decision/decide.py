@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -17,15 +16,11 @@ from gateway.decision.endpoints import Endpoint
 from gateway.decision.features import PromptFeatures
 from gateway.decision.flags import ModelRequest, ParsedFlags
 from gateway.decision.guarantees import Guarantees
+from gateway.decision.scoring import NO_PREDICTIONS, Predictions
 from gateway.errors import InvalidRequest, NoUsableBackend, RoutingInfeasible, UnknownModel, quoted
+from gateway.ids import new_id
 from gateway.upstream.backend import BackendHandle
 from policies.types import Candidate, Decision, Infeasible, Situation
-from router_models.types import Estimates
-
-#: Quality of a model that nothing is known of, and the whole scale as its interval.
-UNKNOWN_QUALITY = 0.5
-#: Output tokens assumed where no router predicts them and the caller sets no limit.
-UNKNOWN_OUTPUT_TOKENS = 256.0
 
 #: What a decision reads of a model's configuration; its backends are read live.
 _DECIDING_FIELDS = set(Model.model_fields) - {"backends"}
@@ -69,6 +64,8 @@ class Decider:
         self._arms = arms
         self._guarantees = guarantees
         self.version = version
+        #: Who serves what, by the model's name (None for all) and the endpoint: both are configured.
+        self._pools: dict[tuple[str | None, str], Sequence[CatalogModel]] = {}
 
     def check_model(self, request: ModelRequest) -> None:
         """Raise UnknownModel when a pinned model is not configured."""
@@ -90,7 +87,7 @@ class Decider:
         request: ModelRequest,
         parsed: ParsedFlags,
         features: PromptFeatures,
-        estimates: Estimates | None,
+        predictions: Predictions,
     ) -> RoutedDecision:
         """Choose for one prompt.
 
@@ -99,10 +96,10 @@ class Decider:
         """
         models = self._pool(request, endpoint)
         flags = self._guarantees.resolve(parsed.flags)
-        candidates = list(self._candidates(models, endpoint, features, estimates))
+        candidates = self._candidates(models, endpoint, features, predictions)
         try:
             selected = self._arms.select(
-                Situation(tuple(candidates), flags, features.needs, self._arms.draw())
+                Situation(candidates, flags, features.needs, self._arms.draw())
             )
         except Infeasible as error:
             if error.binding == "backend":
@@ -113,21 +110,24 @@ class Decider:
         plan = selected.plan
         chosen = next(c for c in candidates if c.model == plan.chosen)
         return RoutedDecision(
-            decision_id=f"dec_{secrets.token_hex(12)}",
+            decision_id=new_id("dec_"),
             policy_version=self.version,
             profile="pinned" if request.pinned is not None else selected.flags.objective,
             plan=plan,
             chosen=chosen,
-            warnings=(*parsed.warnings, *_doubts(request, endpoint, parsed, estimates, models)),
+            warnings=(*parsed.warnings, *_doubts(request, endpoint, parsed, predictions, models)),
             parsed=ParsedFlags(selected.flags, parsed.warnings),
             selected=selected,
         )
 
-    def _pool(self, request: ModelRequest, endpoint: Endpoint) -> list[CatalogModel]:
-        models = list(self._catalog.models.values())
-        if request.pinned is not None:
-            models = [self._catalog.models[request.pinned]]
-        serving = [model for model in models if model.serves(endpoint.name)]
+    def _pool(self, request: ModelRequest, endpoint: Endpoint) -> Sequence[CatalogModel]:
+        key = (request.pinned, endpoint.name)
+        serving = self._pools.get(key)
+        if serving is None:
+            models = self._catalog.models
+            named = models.values() if request.pinned is None else [models[request.pinned]]
+            serving = [model for model in named if model.serves(endpoint.name)]
+            self._pools[key] = serving
         if not serving:
             who = "no configured model" if request.pinned is None else "this model does not"
             verb = "serves" if request.pinned is None else "serve"
@@ -138,62 +138,41 @@ class Decider:
 
     def _candidates(
         self,
-        models: Iterable[CatalogModel],
+        models: Sequence[CatalogModel],
         endpoint: Endpoint,
         features: PromptFeatures,
-        estimates: Estimates | None,
-    ) -> Iterable[Candidate]:
+        predictions: Predictions,
+    ) -> tuple[Candidate, ...]:
         now_s = self._clock.monotonic_s()
-        predictions = _Predictions(estimates)
+        limit = features.max_output_tokens
+        found = []
         for model in models:
-            quality, low, high, tokens = predictions.of(model)
-            if features.max_output_tokens is not None:
-                tokens = min(tokens, float(features.max_output_tokens))
+            config = model.config
+            predicted = predictions.of(model.name, config.quality_prior)
+            tokens = predicted.output_tokens
+            if limit is not None and limit < tokens:
+                tokens = float(limit)
             usable = model.usable_backends(now_s, endpoint.name)
             ttft_ms, latency_ms = _latency(usable[0] if usable else model.backends[0], tokens)
-            yield Candidate(
-                model=model.name,
-                quality=quality,
-                quality_low=low,
-                quality_high=high,
-                cost_usd=model.cost_usd(features.prompt_tokens, tokens),
-                output_tokens=tokens,
-                ttft_ms=ttft_ms,
-                latency_ms=latency_ms,
-                context_tokens=model.config.context_tokens,
-                parameters_b=model.config.parameters_b,
-                released_day=model.released_day,
-                security_level=model.config.security_level,
-                readability=model.config.readability,
-                capabilities=model.capabilities,
-                is_usable=bool(usable),
+            candidate = Candidate(
+                model.name,
+                predicted.quality,
+                predicted.quality_low,
+                predicted.quality_high,
+                model.cost_usd(features.prompt_tokens, tokens),
+                tokens,
+                ttft_ms,
+                latency_ms,
+                config.context_tokens,
+                config.parameters_b,
+                model.released_day,
+                config.security_level,
+                config.readability,
+                model.capabilities,
+                bool(usable),
             )
-
-
-class _Predictions:
-    """The estimates of one prompt by model; what the router never saw gets the widest doubt."""
-
-    __slots__ = ("_rows", "_unseen_quality", "_unseen_tokens")
-
-    def __init__(self, estimates: Estimates | None) -> None:
-        self._rows: dict[str, tuple[float, float, float, float]] = {}
-        self._unseen_quality, self._unseen_tokens = UNKNOWN_QUALITY, UNKNOWN_OUTPUT_TOKENS
-        if estimates is not None:
-            quality, tokens = estimates.quality.tolist(), estimates.output_tokens.tolist()
-            low, high = estimates.quality_low.tolist(), estimates.quality_high.tolist()
-            self._rows = dict(
-                zip(estimates.models, zip(quality, low, high, tokens, strict=True), strict=True)
-            )
-            self._unseen_quality = sum(quality) / len(quality)
-            self._unseen_tokens = sum(tokens) / len(tokens)
-
-    def of(self, model: CatalogModel) -> tuple[float, float, float, float]:
-        """Quality, its interval, and output tokens."""
-        row = self._rows.get(model.name)
-        if row is not None:
-            return row
-        prior = model.config.quality_prior
-        return self._unseen_quality if prior is None else prior, 0.0, 1.0, self._unseen_tokens
+            found.append(candidate)
+        return tuple(found)
 
 
 def _latency(backend: BackendHandle, tokens: float) -> tuple[float | None, float | None]:
@@ -209,19 +188,19 @@ def _doubts(
     request: ModelRequest,
     endpoint: Endpoint,
     parsed: ParsedFlags,
-    estimates: Estimates | None,
-    models: list[CatalogModel],
+    predictions: Predictions,
+    models: Sequence[CatalogModel],
 ) -> list[str]:
     """What a caller should know of how sure this decision is."""
     if not endpoint.makes_text:
         is_open = request.pinned is None and len(models) > 1
         return ["vectors of different models cannot be compared: name the model"] if is_open else []
-    if estimates is None:
+    if predictions is NO_PREDICTIONS:
         return ["no quality prediction: the router gave none"]
     doubts = []
     if parsed.flags.router != "perceptive":
         doubts.append(f"the {parsed.flags.router} router is not loaded; the perceptive one decided")
-    unseen = [m.name for m in models if m.name not in estimates.models]
+    unseen = [m.name for m in models if m.name not in predictions.by_model]
     if unseen:
         doubts.append(f"no quality prediction for: {', '.join(unseen)}")
     return doubts

@@ -87,7 +87,7 @@ class TrafficCycle(Exchange):
 
     def _start_when_ready(self, protocol: GuardedHttp) -> None:
         if self._has_turn and self.is_received and not self.response_complete:
-            self.task = start_task(self._route.serve(self), protocol.tasks)
+            self.task = start_task(self._route.serve(self), protocol.loop, protocol.tasks)
 
 
 class GuardedHttp(HttpToolsProtocol):
@@ -142,20 +142,26 @@ class GuardedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._is_in_head = self._is_receiving = True
         self._head_bytes = self._field_bytes = 0
-        super().on_message_begin()
+        # The scope of ASGI is left to who takes that way.
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._field_bytes += len(name) + len(value)
         if len(self.headers) >= MAX_HEADERS or self._field_bytes > MAX_HEAD_BYTES:
             self._is_head_too_large = True
             raise ValueError("headers beyond bounds")
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         route = self._gateway.data_routes.get(self.url.partition(b"?")[0])
         if route is None:
-            super().on_headers_complete()
+            self._enter_asgi()
             return
         earlier = self.cycle
         version = self.parser.get_http_version()
@@ -171,6 +177,13 @@ class GuardedHttp(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def _enter_asgi(self) -> None:
+        url, headers, expects_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects_continue
+        self.headers.extend(headers)  # the list that the scope holds
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         cycle: object = self.cycle

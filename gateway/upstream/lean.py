@@ -75,10 +75,9 @@ class LeanClient:
         return LeanResponse(connection, self._release)
 
     def _take_idle(self) -> _Connection | None:
-        now = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()
-            if not connection.is_closed and now - connection.idle_since < IDLE_EXPIRY_S:
+            if not connection.is_closed and connection.idle_s() < IDLE_EXPIRY_S:
                 return connection
             connection.abort()
         return None
@@ -99,15 +98,15 @@ class LeanClient:
     def _release(self, connection: _Connection, *, reusable: bool) -> None:
         self._busy.discard(connection)
         if reusable and not connection.is_closed:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.begin_idling()
             self._idle.append(connection)
-            self._drop_expired(connection.idle_since)
+            self._drop_expired()
         else:
             connection.abort()
 
-    def _drop_expired(self, now: float) -> None:
+    def _drop_expired(self) -> None:
         """Close what has idled too long; the newest is taken first, so the oldest lie in front."""
-        while self._idle and now - self._idle[0].idle_since >= IDLE_EXPIRY_S:
+        while self._idle and self._idle[0].idle_s() >= IDLE_EXPIRY_S:
             self._idle.pop(0).abort()
 
     async def close(self) -> None:
@@ -147,7 +146,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.is_closed = False
-        self.idle_since = 0.0
+        self._idle_since = 0.0
         self.status = 0
         self.headers: dict[str, str] = {}
         self._transport: asyncio.Transport | None = None
@@ -172,6 +171,12 @@ class _Connection(asyncio.Protocol):
         self._header_count = 0
         self._is_complete = False
         self._keeps_alive = False
+
+    def begin_idling(self) -> None:
+        self._idle_since = self._loop.time()
+
+    def idle_s(self) -> float:
+        return self._loop.time() - self._idle_since
 
     @property
     def is_reusable(self) -> bool:
