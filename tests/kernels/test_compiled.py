@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,14 +22,20 @@ COLUMNS = (
 )  # fmt: skip
 
 
+WITHOUT_INTERPRETER = {
+    **{k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"},
+    "TRITON_DEFAULT_FP_FUSION": "1",
+}
+SMALL = "import json, fused_experts.compiled as c; print(json.dumps(c.compile_small()))"
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page with its table made again, by a process in which triton compiles."""
     copy = tmp_path_factory.mktemp("docs") / "kernels.md"
     copy.write_text(PAGE.read_text())
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "fused_experts.compiled", str(copy)]
-    subprocess.run(command, env=environment, check=True, timeout=300)
+    subprocess.run(command, env=WITHOUT_INTERPRETER, check=True, timeout=300)
     return copy.read_text()
 
 
@@ -67,3 +74,13 @@ def test_tall_tiles_use_the_large_matrix_instructions(rows: list[dict[str, str]]
     wide = {"sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma"}
     for row in tall:
         assert row["matrix"].startswith(wide.get(row["gpu"], ("mma.sync", "v_mfma"))), row
+
+
+def test_the_small_launches_compile_without_spills() -> None:
+    command = [sys.executable, "-c", SMALL]
+    done = subprocess.run(
+        command, env=WITHOUT_INTERPRETER, check=True, capture_output=True, text=True, timeout=300
+    )
+    spills = json.loads(done.stdout)
+    assert len(spills) == 6 * 4
+    assert set(spills.values()) == {0}

@@ -6,6 +6,7 @@ Triton brings ptxas, cuobjdump and an AMD back end with it; no driver is needed.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -19,8 +20,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from fused_experts import kernels
-from fused_experts.tiles import SHARED_MEMORY, Shape, Tile, Tiles, rule
+from fused_experts import kernels, plan, tally
+from fused_experts.tiles import DIRECT_SLOTS, SHARED_MEMORY, Shape, Tile, Tiles, rule
 from fused_experts.tune import LAYERS
 
 TARGETS = {
@@ -137,6 +138,40 @@ def source_of(
     }
     constants = {(at,): fixed[n] for at, n in enumerate(kernel.arg_names) if n in fixed}
     return ASTSource(kernel, types, constants, aligned)
+
+
+def compile_small() -> dict[str, int]:
+    """Spills of the launches around the GEMMs, for each architecture, at Qwen3's number of experts."""
+    sizes = {
+        "E": QWEN.experts, "EP": QWEN.experts, "K": QWEN.top_k, "H": QWEN.hidden, "BH": 1024,
+        "CH": plan.CHUNK, "SCAN": plan.SCANNED, "HAS_MAP": True, "INTERPRETED": False,
+    }  # fmt: skip
+    launches = {
+        "count_chunk": (plan.count_chunk, {}, 4),
+        "scan_chunks": (plan.scan_chunks, {}, 8),
+        "place_slots": (plan.place_slots, {}, 4),
+        "sum_slots": (kernels.sum_slots, {}, 4),
+        "count_call, direct": (tally.count_call, {"SLOTS": DIRECT_SLOTS, "DIRECT": True}, 8),
+        "count_call, planned": (tally.count_call, {"SLOTS": 1, "DIRECT": False}, 8),
+    }
+    numbers = {"slots", "tokens", "chunks", "BM", "stride_slot", "stride_out"}
+    pointers = {"row": "*i64", "slot_out": "*bf16", "out": "*bf16"}
+    spills = {}
+    for (name, (kernel, more, warps)), target in itertools.product(launches.items(), TARGETS):
+        fixed = {k: v for k, v in {**sizes, **more}.items() if k in kernel.arg_names}
+        types = {
+            argument: "constexpr" if argument in fixed
+            else "i32" if argument in numbers
+            else pointers.get(argument, "*i32")
+            for argument in kernel.arg_names
+        }  # fmt: skip
+        constants = {(at,): fixed[a] for at, a in enumerate(kernel.arg_names) if a in fixed}
+        source = ASTSource(kernel, types, constants)
+        binary = triton.compile(source, target=TARGETS[target], options={"num_warps": warps})
+        amd = target.startswith("gfx")
+        read = _read_amd(binary.asm["amdgcn"]) if amd else _read_cubin(binary.asm["cubin"])
+        spills[f"{name} on {target}"] = read[1]
+    return spills
 
 
 def _matrix_instruction(ptx: str, architecture: str) -> str:
