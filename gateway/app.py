@@ -21,6 +21,7 @@ from gateway.console.routes import console_app
 from gateway.decision.endpoints import ENDPOINTS
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
 from gateway.parts import Parts, build_parts
+from gateway.tenancy.principals import KeyDoor
 from gateway.upstream.probe import probe_forever
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ def _control_app(parts: Parts) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         backends = [backend for _, backend in parts.catalog.backends]
         parts.tasks.spawn("probe", probe_forever(backends))
+        if isinstance(parts.door, KeyDoor):
+            parts.tasks.spawn("keys", parts.door.keep_up())
         parts.process_watch.start()
         try:
             yield
@@ -73,7 +76,8 @@ def _control_app(parts: Parts) -> FastAPI:
 
     @app.exception_handler(GatewayError)
     async def gateway_error(_: Request, error: GatewayError) -> Response:
-        return Response(error.body(), error.status, media_type="application/json")
+        told = {"www-authenticate": "Bearer"} if error.status == 401 else None
+        return Response(error.body(), error.status, told, media_type="application/json")
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:

@@ -8,12 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gateway
-from gateway import commands
+from gateway import commands, key_commands
 from gateway.errors import GatewayError
 from router_models.experts.weights import WeightsMissing
 from router_models.prices import read_prices
 from router_models.types import ArtifactError, DataError
 
+#: Limits that ``keys create`` takes, each an option of the same name.
+KEY_LIMITS: dict[str, type] = {
+    "requests_per_minute": int,
+    "tokens_per_minute": int,
+    "concurrency": int,
+    "budget_usd_per_day": float,
+    "budget_usd_per_month": float,
+    "min_quality": float,
+    "max_cost_usd": float,
+    "max_ttft_ms": float,
+    "max_latency_ms": float,
+}
 #: What a user can mend is one line on standard error; anything else is a defect and shows its trace.
 _USER_ERRORS = (GatewayError, WeightsMissing, ArtifactError, DataError)
 
@@ -36,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=gateway.__version__)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serving(subcommands)
+    _add_keys(subcommands)
     _add_routing(subcommands)
     _add_learning(subcommands)
     return parser
@@ -65,6 +78,47 @@ def _add_serving(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     check = subcommands.add_parser("check-config", help="check a configuration file")
     check.add_argument("config", type=Path)
     check.set_defaults(run=lambda a: commands.check_config_command(a.config))
+
+
+def _add_keys(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    keys = subcommands.add_parser("keys", help="make, list and revoke API keys")
+    keys.add_argument("--file", type=Path, help="the file of keys; auth.keys by default")
+    keys.add_argument("--config", type=Path, help="configuration whose auth.keys names the file")
+    actions = keys.add_subparsers(required=True, metavar="ACTION")
+
+    create = actions.add_parser("create", help="make a key and print it, this once")
+    create.add_argument("name", help="whose it is, for you alone")
+    create.add_argument("--allow", action="append", metavar="MODEL", help="only these models")
+    create.add_argument("--deny", action="append", metavar="MODEL", default=[])
+    create.add_argument("--objective", help="default profile: best, cheap, fast, …")
+    create.add_argument("--expires-days", type=float)
+    for name, kind in KEY_LIMITS.items():
+        create.add_argument(f"--{name.replace('_', '-')}", type=kind)
+    create.set_defaults(
+        run=lambda a: key_commands.create_command(
+            key_commands.key_file(a.file, a.config),
+            a.name,
+            {
+                "allow": a.allow,
+                "deny": a.deny,
+                "routing": {} if a.objective is None else {"objective": a.objective},
+                **{name: getattr(a, name) for name in KEY_LIMITS},
+            },
+            expires_days=a.expires_days,
+        )
+    )
+    listing = actions.add_parser("list", help="show all keys and what they permit")
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(
+        run=lambda a: key_commands.list_command(
+            key_commands.key_file(a.file, a.config), as_json=a.json
+        )
+    )
+    revoke = actions.add_parser("revoke", help="end a key for ever")
+    revoke.add_argument("id")
+    revoke.set_defaults(
+        run=lambda a: key_commands.revoke_command(key_commands.key_file(a.file, a.config), a.id)
+    )
 
 
 def _add_routing(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

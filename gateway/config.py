@@ -110,6 +110,7 @@ class Server(_Section):
 
 class Auth(_Section):
     mode: Literal["open", "keys"] = "open"
+    keys: Path = Field(Path("thalamus-keys.db"), description="where thalamus keys keeps them")
 
 
 class State(_Section):
@@ -283,8 +284,10 @@ def parse_config(document: Mapping[str, Any], origin: str) -> Config:
             raise ConfigError(
                 f"{origin}: models.{name}: this name is taken by routing; choose another"
             )
-    if config.auth.mode == "keys":
-        raise ConfigError(f"{origin}: auth.mode: keys are not offered yet; set it to open")
+    if config.auth.mode == "keys" and config.server.workers > 1:
+        raise ConfigError(
+            f"{origin}: auth.mode: one process keeps the limits of keys; set server.workers to 1"
+        )
     if config.state.url != "memory://":
         raise ConfigError(f"{origin}: state.url: only memory:// is offered yet")
     return config

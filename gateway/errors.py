@@ -6,6 +6,7 @@
     ├─ ClientError 4xx      InvalidRequest · UnknownModel · NotFound · MethodNotAllowed
     │                       ReceiptTimeout · BodyTooLarge · UnsupportedMedia · HeadersTooLarge
     │                       RoutingInfeasible
+    │                       Unauthenticated · BudgetSpent · Forbidden · RateLimited
     ├─ Capacity 503         Overloaded · NoUsableBackend
     ├─ UpstreamError 502    BackendRefused (status of the backend kept)
     │   ├─ before commit    ConnectFailed · FirstByteTimeout · BadUpstreamAnswer    tried elsewhere
@@ -72,7 +73,7 @@ class ClientError(GatewayError):
     status = 400
     type = "invalid_request_error"
     code = "invalid_request"
-    should_retry = False
+    should_retry: bool | None = False
 
 
 class InvalidRequest(ClientError):
@@ -116,6 +117,40 @@ class HeadersTooLarge(ClientError):
 class UnsupportedMedia(ClientError):
     status = 415
     code = "unsupported_media_type"
+
+
+class Unauthenticated(ClientError):
+    """No key, or none that is known, valid and not revoked."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class BudgetSpent(ClientError):
+    """The key's budget does not cover what this request may cost."""
+
+    status = 402
+    code = "budget_exceeded"
+
+
+class Forbidden(ClientError):
+    """The key's policy does not permit this."""
+
+    status = 403
+    code = "not_permitted"
+
+
+class RateLimited(ClientError):
+    """The key has used what it may for now; waiting helps."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    should_retry = None
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RoutingInfeasible(ClientError):

@@ -21,6 +21,7 @@ from gateway.telemetry.logs import RequestLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.process import ProcessWatch
 from gateway.tenancy.limits import Admission
+from gateway.tenancy.principals import Door, open_door
 from gateway.upstream.dispatch import Dispatcher
 
 
@@ -34,6 +35,7 @@ class Parts:
     decider: Decider
     ledger: Ledger
     pipeline: Pipeline
+    door: Door
     decision_log: DecisionLog | None
     request_log: RequestLog
     process_watch: ProcessWatch
@@ -45,6 +47,7 @@ class Parts:
     async def close(self) -> None:
         self.process_watch.stop()
         await self.tasks.close()
+        await self.door.close()
         await self.catalog.close()
         if self.decision_log is not None:
             await asyncio.to_thread(self.decision_log.close)
@@ -71,6 +74,7 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
     request_log = RequestLog(metrics.log_lines_lost)
     ledger = Ledger(catalog, clock, metrics, request_log)
     decision_log = open_decision_log(config.decision_log, clock, metrics)
+    door = open_door(config.auth, clock)
     pipeline = Pipeline(
         timeouts=config.timeouts,
         catalog=catalog,
@@ -78,6 +82,7 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
         decider=decider,
         dispatcher=Dispatcher(config.timeouts, clock, metrics),
         ledger=ledger,
+        door=door,
         admission=Admission(config.server.max_inflight, metrics),
         metrics=metrics,
         clock=clock,
@@ -92,6 +97,7 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
         decider=decider,
         ledger=ledger,
         pipeline=pipeline,
+        door=door,
         decision_log=decision_log,
         request_log=request_log,
         process_watch=ProcessWatch(metrics, partial(_publish_backend_states, catalog, metrics)),

@@ -34,8 +34,8 @@ from gateway.ledger.accounting import Ledger, Reservation
 from gateway.ledger.decision_log import DecisionLog
 from gateway.routing_headers import routing_headers
 from gateway.telemetry.metrics import Metrics
-from gateway.tenancy.limits import Admission
-from gateway.tenancy.principals import Principal, authenticate
+from gateway.tenancy.limits import Admission, Hold, KeyMeter
+from gateway.tenancy.principals import Door, Principal
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.dispatch import Dispatcher, OpenAnswer, Trail, UpstreamCall
 from gateway.upstream.stream import StreamRelay
@@ -76,10 +76,13 @@ class Plan(msgspec.Struct, frozen=True):
     request: ParsedRequest
     features: PromptFeatures
     decision: RoutedDecision
+    principal: Principal
     overhead_s: float
 
     def headers(self, trail: Trail) -> dict[str, str]:
-        return routing_headers(self.request_id, self.decision, trail, self.overhead_s)
+        headers = routing_headers(self.request_id, self.decision, trail, self.overhead_s)
+        meter = self.principal.meter
+        return headers if meter is None else {**headers, **meter.headers()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class Pipeline:
     decider: Decider
     dispatcher: Dispatcher
     ledger: Ledger
+    door: Door
     admission: Admission
     metrics: Metrics
     clock: Clock
@@ -99,22 +103,67 @@ class Pipeline:
 
     async def serve(self, incoming: Incoming, reply: Reply) -> None:
         """Answer one request: with a model's words, or with one error object."""
+        headers = {"x-request-id": incoming.request_id}
         try:
-            principal = authenticate(incoming.headers)
-            with self.admission.permit():
-                plan = self.plan(incoming, principal)
-                record = self.ledger.reserve(
-                    plan.request_id, plan.decision, plan.features.prompt_tokens, incoming.received_s
-                )
-                try:
-                    await self._answer(plan, record, reply)
-                finally:
-                    row = self.ledger.settle(record)
-                    if self.decision_log is not None and row is not None:
-                        self.decision_log.note(plan.decision, plan.features, row)
+            principal = self.door.authenticate(incoming.headers)
+            self.admission.enter()
+            try:
+                if principal.meter is None:
+                    await self._serve_principal(incoming, principal, reply)
+                else:
+                    await self._serve_metered(incoming, principal, principal.meter, reply, headers)
+            finally:
+                self.admission.leave()
         except GatewayError as error:  # before a decision; after it, _answer tells the client
             self.metrics.requests.labels("none", "none", "rejected").inc()
-            await reply.fail(error, {"x-request-id": incoming.request_id})
+            await reply.fail(error, headers)
+
+    async def _serve_metered(
+        self,
+        incoming: Incoming,
+        principal: Principal,
+        meter: KeyMeter,
+        reply: Reply,
+        error_headers: dict[str, str],
+    ) -> None:
+        try:
+            meter.enter()
+            try:
+                await self._serve_principal(incoming, principal, reply)
+            finally:
+                meter.leave()
+        except GatewayError:
+            error_headers.update(meter.headers())
+            raise
+
+    async def _serve_principal(
+        self, incoming: Incoming, principal: Principal, reply: Reply
+    ) -> None:
+        plan = self.plan(incoming, principal)
+        record = self.ledger.reserve(
+            plan.request_id,
+            plan.decision,
+            plan.features.prompt_tokens,
+            incoming.received_s,
+            principal.name,
+        )
+        meter = principal.meter
+        hold: Hold | None = None
+        try:
+            if meter is not None:
+                tokens = plan.features.prompt_tokens + round(plan.decision.chosen.output_tokens)
+                hold = meter.reserve(tokens, record.held_nanos or 0)
+            await self._answer(plan, record, reply)
+        except GatewayError as error:  # the key's limits: _answer tells the client of all else
+            record.error_code = error.code
+            await reply.fail(error, plan.headers(Trail()))
+        finally:
+            row = self.ledger.settle(record)
+            if row is not None:
+                if meter is not None and hold is not None:
+                    meter.settle(hold, row.usage.total_tokens, row.cost_nanos or 0)
+                if self.decision_log is not None:
+                    self.decision_log.note(plan.decision, plan.features, row)
 
     def plan(
         self, incoming: Incoming, principal: Principal, *, always_scored: bool = False
@@ -133,6 +182,7 @@ class Pipeline:
         except FlagError as error:
             raise InvalidRequest(str(error), param=error.field) from error
         self.decider.check_model(model)
+        principal.check_model(model.pinned)
         laps.append(self.clock.monotonic_s())
         prompt = request.prompt
         features = featurise(
@@ -155,7 +205,7 @@ class Pipeline:
         laps.append(self.clock.monotonic_s())
         overhead_s = laps[-1] - incoming.received_s
         self.metrics.observe_decision(laps, overhead_s)
-        return Plan(incoming.request_id, request, features, decision, overhead_s)
+        return Plan(incoming.request_id, request, features, decision, principal, overhead_s)
 
     async def _answer(self, plan: Plan, record: Reservation, reply: Reply) -> None:
         """Dispatch and stream. However it ends, ``record`` says so when this returns or raises."""

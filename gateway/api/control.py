@@ -11,7 +11,6 @@ from gateway.decision.endpoints import CHAT, ENDPOINTS
 from gateway.errors import NoUsableBackend
 from gateway.parts import Parts
 from gateway.pipeline import Incoming
-from gateway.tenancy.principals import authenticate
 from policies.presets import PROFILES
 
 _ROUTE_BODY = {
@@ -36,10 +35,10 @@ def control_router(parts: Parts) -> APIRouter:
     started_s = int(parts.clock.wall_s())
 
     @router.get("/v1/models")
-    def list_models() -> dict[str, Any]:
-        """Models a request can name: the virtual ``auto`` ones first, then the configured ones."""
-        candidates = list(parts.catalog.models)
-        virtual = ["auto", *(f"auto:{profile}" for profile in PROFILES)]
+    def list_models(request: Request) -> dict[str, Any]:
+        """Models a request can name and its key permits: the virtual ones first."""
+        principal = parts.door.authenticate(request.headers)
+        candidates = [name for name in parts.catalog.models if principal.permits(name)]
         entries: list[dict[str, Any]] = [
             {
                 "id": name,
@@ -49,14 +48,16 @@ def control_router(parts: Parts) -> APIRouter:
                 "pricing": None,
                 "routing": {"candidates": candidates},
             }
-            for name in virtual
+            for name in ("auto", *(f"auto:{profile}" for profile in PROFILES))
         ]
         entries += [_model_entry(parts, name, started_s) for name in candidates]
         return {"object": "list", "data": entries}
 
     @router.get("/v1/models/{name:path}")
-    def get_model(name: str) -> dict[str, Any]:
+    def get_model(name: str, request: Request) -> dict[str, Any]:
+        principal = parts.door.authenticate(request.headers)
         parts.decider.check_model_name(name)
+        principal.check_model(name)
         return _model_entry(parts, name, started_s)
 
     @router.post("/v1/route", openapi_extra=_ROUTE_BODY)
@@ -64,8 +65,9 @@ def control_router(parts: Parts) -> APIRouter:
         """The decision for a chat body, without the call: every candidate, the choice and why."""
         received_s = parts.clock.monotonic_s()
         headers = dict(request.headers)
+        principal = parts.door.authenticate(headers)
         incoming = Incoming(CHAT, "route", headers, await request.body(), received_s)
-        plan = parts.pipeline.plan(incoming, authenticate(headers), always_scored=True)
+        plan = parts.pipeline.plan(incoming, principal, always_scored=True)
         return Response(decision_document(plan, parts.catalog), media_type="application/json")
 
     @router.get("/health/live")

@@ -188,8 +188,11 @@ class Exchange:
             extra["x-should-retry"] = "true" if error.should_retry else "false"
         if error.status == 405:  # RFC 9110 §15.5.6; the data path takes nothing else
             extra["allow"] = "POST"
+        if error.status == 401:  # RFC 9110 §11.6.1
+            extra["www-authenticate"] = "Bearer"
         if error.retry_after_s is not None:
             extra["retry-after"] = str(error.retry_after_s)
+            extra["retry-after-ms"] = str(1_000 * error.retry_after_s)
         self.answer_now(error.status, extra, self._error_body(error))
 
     def answer_now(self, status: int, headers: Mapping[str, str], body: bytes) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
+from gateway.errors import GatewayError
 from gateway.ledger.accounting import NANOS_PER_USD, LedgerRow
 from gateway.parts import Parts
 
@@ -20,10 +21,21 @@ def console_app(parts: Parts) -> FastAPI:
     app = FastAPI(openapi_url=None)
 
     @app.get("/api/recent")
-    def recent() -> list[dict[str, Any]]:
-        """The latest finished requests, newest first; no prompt is ever kept."""
-        rows = list(parts.ledger.recent)[-_SHOWN:]
+    def recent(request: Request) -> list[dict[str, Any]]:
+        """The latest finished requests, newest first; no prompt is ever kept.
+
+        A key sees its own.
+        """
+        principal = parts.door.authenticate(request.headers)
+        rows = list(parts.ledger.recent)
+        if principal.meter is not None:
+            rows = [row for row in rows if row.principal == principal.name]
+        rows = rows[-_SHOWN:]
         return [_shown(row) for row in reversed(rows)]
+
+    @app.exception_handler(GatewayError)
+    async def gateway_error(_: Request, error: GatewayError) -> Response:
+        return Response(error.body(), error.status, media_type="application/json")
 
     app.mount("/", StaticFiles(directory=_STATIC, html=True))
     return app

@@ -36,6 +36,8 @@ class Reservation(msgspec.Struct):
     decision: RoutedDecision
     prompt_tokens: int
     started_s: float
+    #: Whose request it is: the id of a key, or ``anonymous``.
+    principal: str
     #: What the worst case would cost; None when no price is known.
     held_nanos: int | None
     model: str
@@ -60,6 +62,7 @@ class LedgerRow(msgspec.Struct, frozen=True):
 
     request_id: str
     decision_id: str
+    principal: str
     at_s: float
     profile: str
     chosen_model: str
@@ -92,7 +95,12 @@ class Ledger:
         return len(self._open)
 
     def reserve(
-        self, request_id: str, decision: RoutedDecision, prompt_tokens: int, started_s: float
+        self,
+        request_id: str,
+        decision: RoutedDecision,
+        prompt_tokens: int,
+        started_s: float,
+        principal: str,
     ) -> Reservation:
         """Open the record of a request, holding what the plan's dearest model could cost."""
         prices = [
@@ -102,7 +110,13 @@ class Ledger:
         ]
         held = round(max(prices) * NANOS_PER_USD) if prices else None
         reservation = Reservation(
-            request_id, decision, prompt_tokens, started_s, held, model=decision.plan.chosen
+            request_id,
+            decision,
+            prompt_tokens,
+            started_s,
+            principal,
+            held,
+            model=decision.plan.chosen,
         )
         self._open[decision.decision_id] = reservation
         return reservation
@@ -118,6 +132,7 @@ class Ledger:
         row = LedgerRow(
             request_id=reservation.request_id,
             decision_id=reservation.decision.decision_id,
+            principal=reservation.principal,
             at_s=self._clock.wall_s(),
             profile=reservation.decision.profile,
             chosen_model=reservation.decision.plan.chosen,

@@ -1,29 +1,209 @@
-"""Admission: how many requests may be in flight. A permit is given back exactly once."""
+"""How much at once and how much in all: of the gateway, and of one key.
+
+What is taken before a request is given back, or put right, exactly once after it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from dataclasses import dataclass
+from math import ceil
 
-from gateway.errors import Overloaded
+from gateway.clock import Clock
+from gateway.errors import BudgetSpent, Overloaded, RateLimited
 from gateway.telemetry.metrics import Metrics
+from gateway.tenancy.keys import KeyPolicy
+
+NANOS_PER_USD = 1_000_000_000
+_MINUTE_S = 60.0
 
 
 class Admission:
+    """How many requests may be in flight. A permit is given back exactly once."""
+
     def __init__(self, max_inflight: int, metrics: Metrics) -> None:
         self._max_inflight = max_inflight
         self._metrics = metrics
         self.inflight = 0
 
-    @contextmanager
-    def permit(self) -> Iterator[None]:
-        """Hold one place for the duration of the block. Raises Overloaded when none is free."""
+    def enter(self) -> None:
+        """Take one place. Raises Overloaded when none is free."""
         if self.inflight >= self._max_inflight:
             raise Overloaded(f"{self._max_inflight} requests are in flight, which is the limit")
         self.inflight += 1
         self._metrics.inflight.set(self.inflight)
-        try:
-            yield
-        finally:
-            self.inflight -= 1
-            self._metrics.inflight.set(self.inflight)
+
+    def leave(self) -> None:
+        self.inflight -= 1
+        self._metrics.inflight.set(self.inflight)
+
+
+class Bucket:
+    """A rate with a burst of a minute's worth: a token bucket that may be overdrawn afterwards."""
+
+    def __init__(self, per_minute: int, now_s: float) -> None:
+        self.per_minute = per_minute
+        self._level = float(per_minute)
+        self._at_s = now_s
+
+    def level(self, now_s: float) -> float:
+        self._level = min(
+            self.per_minute, self._level + (now_s - self._at_s) * self.per_minute / _MINUTE_S
+        )
+        self._at_s = now_s
+        return self._level
+
+    def wait_s(self, amount: float, now_s: float) -> float:
+        """How long until ``amount`` can be taken; 0 when it can be now.
+
+        More than a whole minute's worth never could be, so a full bucket lets it through.
+        """
+        missing = min(amount, self.per_minute) - self.level(now_s)
+        return max(0.0, missing) * _MINUTE_S / self.per_minute
+
+    def take(self, amount: float) -> None:
+        """Take, or with a negative amount give back."""
+        self._level = min(self.per_minute, self._level - amount)
+
+    def headers(self, kind: str, now_s: float) -> dict[str, str]:
+        """``x-ratelimit-*`` as OpenAI spells them."""
+        level = self.level(now_s)
+        full_in_s = (self.per_minute - level) * _MINUTE_S / self.per_minute
+        return {
+            f"x-ratelimit-limit-{kind}": str(self.per_minute),
+            f"x-ratelimit-remaining-{kind}": str(max(0, int(level))),
+            f"x-ratelimit-reset-{kind}": f"{full_in_s:.3f}s",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a request has reserved until it is settled."""
+
+    tokens: int
+    nanos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A day in UTC, as budgets count."""
+
+    day: str
+    month: str
+
+    @classmethod
+    def of(cls, wall_s: float) -> Day:
+        day = time.strftime("%Y-%m-%d", time.gmtime(wall_s))
+        return cls(day, day[:7])
+
+
+class KeyMeter:
+    """What one key has used. Counts are kept by this process alone."""
+
+    def __init__(self, policy: KeyPolicy, clock: Clock) -> None:
+        self._clock = clock
+        self._inflight = 0
+        self._held_nanos = 0
+        self._spent_day = self._spent_month = 0
+        self._today = Day.of(clock.wall_s())
+        self._day_number = int(clock.wall_s() // 86_400)
+        self._requests: Bucket | None = None
+        self._tokens: Bucket | None = None
+        #: By day: nano-dollars that the file does not know of yet.
+        self.unsaved: dict[str, int] = {}
+        self.set_policy(policy)
+
+    def set_policy(self, policy: KeyPolicy) -> None:
+        """Take a policy; a limit that stays the same keeps its level."""
+        self._policy = policy
+        now_s = self._clock.monotonic_s()
+        self._requests = _bucket(self._requests, policy.requests_per_minute, now_s)
+        self._tokens = _bucket(self._tokens, policy.tokens_per_minute, now_s)
+
+    def set_spent(self, day_nanos: int, month_nanos: int) -> None:
+        """Begin with what was spent before this process started."""
+        self._spent_day, self._spent_month = day_nanos, month_nanos
+
+    def enter(self) -> None:
+        """Take a place and one request of the rate. Raises RateLimited or BudgetSpent."""
+        policy = self._policy
+        if policy.concurrency is not None and self._inflight >= policy.concurrency:
+            raise RateLimited(
+                f"this key may have {policy.concurrency} requests in flight", retry_after_s=1
+            )
+        self._check_budget(0)
+        if self._requests is not None:
+            _take(self._requests, 1, "requests", self._clock.monotonic_s())
+        self._inflight += 1
+
+    def leave(self) -> None:
+        self._inflight -= 1
+
+    def reserve(self, tokens: int, nanos: int) -> Hold:
+        """Hold what a request may use. Raises RateLimited or BudgetSpent."""
+        self._check_budget(nanos)
+        if self._tokens is not None:
+            _take(self._tokens, tokens, "tokens", self._clock.monotonic_s())
+        self._held_nanos += nanos
+        return Hold(tokens, nanos)
+
+    def settle(self, hold: Hold, tokens: int, nanos: int) -> None:
+        """Put what was held right by what was used."""
+        if self._tokens is not None:
+            self._tokens.take(tokens - hold.tokens)
+        self._held_nanos -= hold.nanos
+        self._turn_day()
+        self._spent_day += nanos
+        self._spent_month += nanos
+        if nanos:
+            day = self._today.day
+            self.unsaved[day] = self.unsaved.get(day, 0) + nanos
+
+    def headers(self) -> dict[str, str]:
+        """The limits and what is left of them, for an answer."""
+        now_s = self._clock.monotonic_s()
+        told = {} if self._requests is None else self._requests.headers("requests", now_s)
+        return told if self._tokens is None else {**told, **self._tokens.headers("tokens", now_s)}
+
+    def _check_budget(self, nanos: int) -> None:
+        self._turn_day()
+        for period, budget, spent in (
+            ("day", self._policy.budget_usd_per_day, self._spent_day),
+            ("month", self._policy.budget_usd_per_month, self._spent_month),
+        ):
+            if budget is None:
+                continue
+            left = round(budget * NANOS_PER_USD) - spent - self._held_nanos
+            if nanos > left or left <= 0:
+                raise BudgetSpent(
+                    f"this request may cost {nanos / NANOS_PER_USD:.6f} USD, and"
+                    f" {max(left, 0) / NANOS_PER_USD:.6f} of {budget:g} USD a {period} are left"
+                )
+
+    def _turn_day(self) -> None:
+        wall_s = self._clock.wall_s()
+        number = int(wall_s // 86_400)
+        if number <= self._day_number:  # a clock set back gives no budget anew
+            return
+        self._day_number = number
+        before, self._today = self._today, Day.of(wall_s)
+        self._spent_day = 0
+        if before.month != self._today.month:
+            self._spent_month = 0
+
+
+def _bucket(known: Bucket | None, per_minute: int | None, now_s: float) -> Bucket | None:
+    if per_minute is None:
+        return None
+    return (
+        known if known is not None and known.per_minute == per_minute else Bucket(per_minute, now_s)
+    )
+
+
+def _take(bucket: Bucket, amount: int, kind: str, now_s: float) -> None:
+    wait_s = bucket.wait_s(amount, now_s)
+    if wait_s > 0:
+        raise RateLimited(
+            f"this key may use {bucket.per_minute} {kind} a minute", retry_after_s=ceil(wait_s)
+        )
+    bucket.take(amount)

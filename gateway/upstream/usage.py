@@ -30,6 +30,10 @@ class TokenUsage(msgspec.Struct, frozen=True):
     completion_tokens: int = 0
     is_estimated: bool = False
 
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
 
 _decoder = msgspec.json.Decoder(_Usage)
 

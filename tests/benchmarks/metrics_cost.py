@@ -21,7 +21,8 @@ from gateway.upstream.usage import TokenUsage
 from policies.types import Candidate, Evaluated
 
 ROW = LedgerRow(
-    request_id="req_1", decision_id="dec_1", at_s=0, profile="best", chosen_model="m1",
+    request_id="req_1", decision_id="dec_1", principal="anonymous", at_s=0,
+    profile="best", chosen_model="m1",
     model="m1", backend="b", reason="highest predicted quality 0.9, next m2 0.5", outcome="ok",
     error_code=None, attempts=1, usage=TokenUsage(100, 40, 11), cost_nanos=5_000_000,
     predicted_quality=0.9, ttft_ms=200, duration_ms=1200,

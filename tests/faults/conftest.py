@@ -39,6 +39,8 @@ class Stage:
     port: int
     first: ScriptedBackend
     second: ScriptedBackend
+    #: Tasks that live as long as the gateway.
+    standing_tasks: int = 1
 
     @property
     def parts(self) -> Parts:
@@ -60,7 +62,7 @@ class Stage:
         """Nothing may be left of any request: no permit, record, count, task or busy socket."""
         admission = self.parts.pipeline.admission
         await eventually(lambda: admission.inflight == 0)
-        await eventually(lambda: len(self.parts.tasks) == 1)  # the probe
+        await eventually(lambda: len(self.parts.tasks) == self.standing_tasks)
         assert self.parts.ledger.open_reservations == 0
         backends = [backend for _, backend in self.parts.catalog.backends]
         assert all(backend.health.inflight == 0 for backend in backends)
@@ -124,7 +126,7 @@ async def stage_with(
             httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10)
         )
         try:
-            yield Stage(gateway, client, port, first, second)
+            yield Stage(gateway, client, port, first, second, len(gateway.parts.tasks))
         finally:
             server.should_exit = True
             await client.aclose()

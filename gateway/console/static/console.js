@@ -18,8 +18,19 @@ function body() {
   return { model: byId("model").value, messages: [{ role: "user", content: byId("prompt").value }] };
 }
 
+// Where the gateway asks for keys: kept for this tab alone.
+const KEY = "thalamus-key";
+
+async function call(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { ...options.headers, ...(key && { authorization: `Bearer ${key}` }) };
+  const response = await fetch(path, { ...options, headers });
+  byId("key-row").hidden = byId("key-row").hidden && response.status !== 401;
+  return response;
+}
+
 async function post(path, content) {
-  const response = await fetch(path, {
+  const response = await call(path, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(content),
@@ -91,7 +102,9 @@ async function answer() {
 }
 
 async function showRecent() {
-  const rows = await (await fetch("api/recent")).json();
+  const response = await call("api/recent");
+  if (!response.ok) return;
+  const rows = await response.json();
   byId("recent").replaceChildren(
     ...rows.map((r) =>
       row([
@@ -123,6 +136,15 @@ byId("ask").addEventListener("submit", (event) => {
 });
 byId("decide").addEventListener("click", () => attempt(decide));
 
-const models = (await (await fetch("../v1/models")).json()).data;
-byId("model").replaceChildren(...models.map((m) => new Option(m.id)));
-showRecent();
+async function showModels() {
+  const response = await call("../v1/models");
+  if (!response.ok) throw new Error((await response.json()).error.message);
+  const models = (await response.json()).data;
+  byId("model").replaceChildren(...models.map((m) => new Option(m.id)));
+}
+
+byId("key").addEventListener("change", () => {
+  sessionStorage.setItem(KEY, byId("key").value.trim());
+  attempt(showModels, showRecent);
+});
+attempt(showModels, showRecent);

@@ -41,7 +41,7 @@ def complaint(document: dict[str, Any]) -> str:
         (with_backend(name="a\nb"), "models.m.backends.0.name: "),
         (with_backend(url=f"{URL}?key=1"), "models.m.backends.0.url: "),
         ({"models": {"router-x": {"backends": [{"url": URL}]}}}, "models.router-x: "),
-        ({**with_backend(), "auth": {"mode": "keys"}}, "auth.mode: "),
+        ({**with_backend(), "auth": {"mode": "keys"}, "server": {"workers": 2}}, "auth.mode: "),
         ({**with_backend(), "state": {"url": "redis://x"}}, "state.url: "),
     ],
 )

@@ -41,7 +41,7 @@ def parts_with(price: dict[str, float] | None) -> Parts:
 def reserve(parts: Parts) -> Reservation:
     body = json.dumps(BODY).encode()
     plan = parts.pipeline.plan(Incoming(CHAT, "r", {}, body, 100.0), ANONYMOUS)
-    return parts.ledger.reserve("r", plan.decision, plan.features.prompt_tokens, 100.0)
+    return parts.ledger.reserve("r", plan.decision, plan.features.prompt_tokens, 100.0, "anonymous")
 
 
 def test_a_reservation_settles_once() -> None:

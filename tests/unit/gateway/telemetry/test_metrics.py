@@ -12,7 +12,8 @@ from policies.types import GOALS
 from tests.unit.gateway.telemetry.test_series import value
 
 ROW = LedgerRow(
-    request_id="r", decision_id="d", at_s=0, profile="best", chosen_model="a", model="a",
+    request_id="r", decision_id="d", principal="anonymous", at_s=0,
+    profile="best", chosen_model="a", model="a",
     backend="b", reason="highest predicted quality 0.9, next b 0.5", outcome="ok", error_code=None,
     attempts=1, usage=TokenUsage(100, 40, 11), cost_nanos=5_000_000, predicted_quality=0.9,
     ttft_ms=200, duration_ms=1200,
