@@ -13,6 +13,7 @@ from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, policy_version
 from gateway.decision.guarantees import Guarantees, load_outcomes
 from gateway.decision.scoring import Scorer, load_router
+from gateway.decision.sessions import Sessions
 from gateway.ledger.accounting import Ledger
 from gateway.ledger.decision_log import DecisionLog, open_decision_log
 from gateway.pipeline import Pipeline
@@ -79,6 +80,7 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
         timeouts=config.timeouts,
         catalog=catalog,
         scorer=scorer,
+        sessions=Sessions(clock),
         decider=decider,
         dispatcher=Dispatcher(config.timeouts, clock, metrics),
         ledger=ledger,

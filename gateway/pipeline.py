@@ -23,6 +23,7 @@ from gateway.decision.features import PromptFeatures, featurise
 from gateway.decision.flags import FlagError, parse_flags, parse_model_name
 from gateway.decision.request import ParsedRequest, parse_request
 from gateway.decision.scoring import Scorer
+from gateway.decision.sessions import Sessions
 from gateway.errors import (
     ClientGone,
     GatewayError,
@@ -92,6 +93,7 @@ class Pipeline:
     timeouts: Timeouts
     catalog: Catalog
     scorer: Scorer
+    sessions: Sessions
     decider: Decider
     dispatcher: Dispatcher
     ledger: Ledger
@@ -160,6 +162,9 @@ class Pipeline:
         finally:
             row = self.ledger.settle(record)
             if row is not None:
+                if row.outcome == "ok":
+                    session_id = plan.decision.selected.flags.session_id
+                    self.sessions.note(principal.name, session_id, plan.features, row.model)
                 if meter is not None and hold is not None:
                     meter.settle(hold, row.usage.total_tokens, row.cost_nanos or 0)
                 if self.decision_log is not None:
@@ -198,7 +203,10 @@ class Pipeline:
         predictions = self.scorer.score(features.ask) if is_scored else self.scorer.prior
         laps.append(self.clock.monotonic_s())
         try:
-            decision = self.decider.decide(incoming.endpoint, model, flags, features, predictions)
+            pin = self.sessions.find(principal.name, flags.flags.session_id, features)
+            decision = self.decider.decide(
+                incoming.endpoint, model, flags, features, predictions, pin
+            )
         except RoutingInfeasible as error:
             self.metrics.infeasible.labels(error.constraint).inc()
             raise

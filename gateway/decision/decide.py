@@ -17,6 +17,7 @@ from gateway.decision.features import PromptFeatures
 from gateway.decision.flags import ModelRequest, ParsedFlags
 from gateway.decision.guarantees import Guarantees
 from gateway.decision.scoring import NO_PREDICTIONS, Predictions
+from gateway.decision.sessions import Pin
 from gateway.errors import InvalidRequest, NoUsableBackend, RoutingInfeasible, UnknownModel, quoted
 from gateway.ids import new_id
 from gateway.upstream.backend import BackendHandle
@@ -88,18 +89,25 @@ class Decider:
         parsed: ParsedFlags,
         features: PromptFeatures,
         predictions: Predictions,
+        pin: Pin | None = None,
     ) -> RoutedDecision:
-        """Choose for one prompt.
+        """Choose for one prompt; ``pin`` is the model that its conversation is with.
 
         Raises InvalidRequest when no such model serves the endpoint, RoutingInfeasible, or
         NoUsableBackend when nothing at all can be asked now.
         """
         models = self._pool(request, endpoint)
         flags = self._guarantees.resolve(parsed.flags)
-        candidates = self._candidates(models, endpoint, features, predictions)
+        candidates = self._candidates(models, endpoint, features, predictions, pin)
         try:
             selected = self._arms.select(
-                Situation(candidates, flags, features.needs, self._arms.draw())
+                Situation(
+                    candidates,
+                    flags,
+                    features.needs,
+                    self._arms.draw(),
+                    None if pin is None else pin.model,
+                )
             )
         except Infeasible as error:
             if error.binding == "backend":
@@ -142,6 +150,7 @@ class Decider:
         endpoint: Endpoint,
         features: PromptFeatures,
         predictions: Predictions,
+        pin: Pin | None,
     ) -> tuple[Candidate, ...]:
         now_s = self._clock.monotonic_s()
         limit = features.max_output_tokens
@@ -154,12 +163,15 @@ class Decider:
                 tokens = float(limit)
             usable = model.usable_backends(now_s, endpoint.name)
             ttft_ms, latency_ms = _latency(usable[0] if usable else model.backends[0], tokens)
+            cached_tokens = 0
+            if pin is not None and pin.model == model.name:
+                cached_tokens = min(pin.prompt_tokens, features.prompt_tokens)
             candidate = Candidate(
                 model.name,
                 predicted.quality,
                 predicted.quality_low,
                 predicted.quality_high,
-                model.cost_usd(features.prompt_tokens, tokens),
+                model.cost_usd(features.prompt_tokens, tokens, cached_tokens),
                 tokens,
                 ttft_ms,
                 latency_ms,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -14,16 +15,23 @@ CHARS_PER_TOKEN = 4
 #: Where chat, responses and messages say in which form an answer must come.
 _FORMAT_FIELDS = ("response_format", "text", "output_config")
 # Compared, not hashed: the type of a part may be any JSON value.
+_TOOL_ROLES = ("tool", "function")
 _IMAGE_PARTS = ("image_url", "input_image", "image")
 
 
 class PromptFeatures(msgspec.Struct, frozen=True):
-    """``ask`` is the human's question, ``prompt_tokens`` an estimate for everything that is sent."""
+    """``ask`` is the human's question, ``prompt_tokens`` an estimate for everything that is sent.
+
+    ``loop`` names the loop of tool calls that a request may be part of, ``is_tool_turn`` says that
+    it brings a tool's result.
+    """
 
     ask: str
     prompt_tokens: int
     max_output_tokens: int | None
     needs: Needs
+    loop: str | None = None
+    is_tool_turn: bool = False
 
 
 def featurise(
@@ -44,7 +52,29 @@ def featurise(
         context_tokens=longest // CHARS_PER_TOKEN + 1 + (max_output_tokens or 0),
         capabilities=_capabilities(prompt, fields),
     )
-    return PromptFeatures(ask_of(prompt), prompt_tokens, max_output_tokens, needs)
+    ask = ask_of(prompt)
+    if "tools" not in needs.capabilities or isinstance(prompt, str):
+        return PromptFeatures(ask, prompt_tokens, max_output_tokens, needs)
+    return PromptFeatures(
+        ask, prompt_tokens, max_output_tokens, needs, _loop(prompt, ask), _is_tool_turn(prompt[-1])
+    )
+
+
+def _loop(messages: Sequence[Mapping[str, object]], ask: str) -> str:
+    """A name that every turn of one loop shares, and as good as no other conversation."""
+    beginning = repr(messages[0].get("content"))
+    return hashlib.blake2b(
+        f"{beginning}\0{ask}".encode("utf-8", "replace"), digest_size=16
+    ).hexdigest()
+
+
+def _is_tool_turn(message: Mapping[str, object]) -> bool:
+    if message.get("role") in _TOOL_ROLES:
+        return True
+    content = message.get("content")
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") == "tool_result" for part in content
+    )
 
 
 def _capabilities(
