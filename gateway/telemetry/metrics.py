@@ -295,9 +295,13 @@ class Metrics:
 
     def know_models(self, models: Sequence[str], backends: Sequence[tuple[str, str]]) -> None:
         """Begin the series of all configured models at zero, so that a rate sees their first step."""
+        self.requests.labels("none", "none", "rejected")
+        for constraint in ("max_cost_usd", "max_ttft_ms", "max_latency_ms"):
+            self.constraint_violations.labels(constraint)
         for model in models:
             self._know(model)
-            self.requests.labels(model, "best", "ok")
+            for outcome in ("ok", "error", "cancelled"):
+                self.requests.labels(model, "best", outcome)
             self.fallbacks.labels(model)
         for model, backend in backends:
             self.upstream_attempts.labels(backend, "ok")
