@@ -1,0 +1,247 @@
+"""The dashboards: what an operator asks, and the query that answers it."""
+
+from __future__ import annotations
+
+from deploy.grafana.panels import (
+    Query,
+    bars,
+    board,
+    lines,
+    number,
+    quantile,
+    quantiles,
+    rate,
+    rows,
+    scatter,
+)
+
+MODEL = 'model=~"$model"'
+BACKEND = 'backend=~"$backend"'
+OK = 'outcome="ok"'
+#: What the client itself caused, by leaving or by asking what cannot be, is no failure of ours.
+FAILED = rate("requests_total", match='outcome="error"')
+TRIED = rate("requests_total", match='outcome=~"ok|error"')
+SUCCESS = f"1 - {FAILED} / ({TRIED} > 0)"
+CACHED = rate("tokens_total", match='kind="cached"')
+PROMPT = rate("tokens_total", match='kind=~"input|cached"')
+SPEND_HOUR = f"3600 * {rate('cost_usd_total')}"
+
+
+def net(up: str, down: str) -> str:
+    """What each baseline would have cost more, or been better by, in the range shown."""
+    return (
+        f"sum by (baseline) (increase(thalamus_{up}[$__range]))"
+        f" - sum by (baseline) (increase(thalamus_{down}[$__range]))"
+    )
+
+
+COMPARED = "scalar(sum(increase(thalamus_compared_requests_total[$__range])))"
+SAVED = net("cost_saved_usd_total", "cost_added_usd_total")
+BETTER = net("quality_given_up_total", "quality_gained_total")
+#: Half of the 95 % interval of a mean of n: 1.96 · sqrt((Σd²/n − mean²)/n).
+INTERVAL = (
+    "1.96 * sqrt(clamp_min(sum by (baseline) "
+    f"(increase(thalamus_cost_saved_usd_squares_total[$__range])) / {COMPARED}"
+    f" - (({SAVED}) / {COMPARED}) ^ 2, 0) / {COMPARED})"
+)
+SAVED_OF_BEST = (
+    '(sum(increase(thalamus_cost_saved_usd_total{baseline="always_best"}[$__range]))'
+    ' - sum(increase(thalamus_cost_added_usd_total{baseline="always_best"}[$__range])))'
+)
+SPENT = "sum(increase(thalamus_cost_usd_total[$__range]))"
+RED_ABOVE_ZERO = {0.0: "green", 1.0: "red"}
+
+
+def overview() -> object:
+    return board("overview", "Overview", "Is it well, how fast is it, and what does it save?", {
+        "Is it well, and what does it save?": [
+            number("Alerts", "short",
+                   'count(ALERTS{alertstate="firing", alertname=~"Thalamus.+"}) or vector(0)',
+                   "Firing now; each has a page in deploy/runbooks", colours=RED_ABOVE_ZERO),
+            number("Success", "percentunit", SUCCESS,
+                   "Of what we accepted; refusals and clients that left are no part of it",
+                   colours={0.0: "red", 0.99: "orange", 0.999: "green"}),
+            number("Backends up", "percentunit", "avg(thalamus_backend_up)",
+                   colours={0.0: "red", 0.5: "orange", 1.0: "green"}),
+            number("First token, p95", "s", quantile(0.95, "ttft_seconds"),
+                   colours={0.0: "green", 2.0: "orange", 5.0: "red"}),
+            number("Saved, of always-best", "currencyUSD", SAVED_OF_BEST,
+                   "Predicted, over the range shown; below zero, the router paid more",
+                   colours={-1e9: "orange", 0.0: "green"}),
+            number("Saved, share", "percentunit", f"{SAVED_OF_BEST} / ({SPENT} + {SAVED_OF_BEST})",
+                   "What was saved, of what always-best would have cost",
+                   colours={-1e9: "orange", 0.0: "green"}),
+        ],
+        "Now": [
+            number("Requests", "reqps", rate("requests_total"), span=8),
+            number("In flight", "short", "sum(thalamus_inflight)", span=8),
+            number("Spend an hour", "currencyUSD", SPEND_HOUR, "At the rate of this moment", span=8),
+        ],
+        "Traffic": [
+            lines("Requests by model", "reqps",
+                  Query(rate("requests_total", "model", match=MODEL), "{{model}}")),
+            lines("Requests by outcome", "reqps",
+                  Query(rate("requests_total", "outcome"), "{{outcome}}"),
+                  text="rejected: refused before a decision; cancelled: the client left"),
+            lines("Tokens", "short", Query(rate("tokens_total", "kind", match=MODEL), "{{kind}}")),
+            lines("Overhead of the gateway", "s", *quantiles("overhead_seconds")),
+        ],
+        "Speed at the client": [
+            lines("Time to first token", "s", *quantiles("ttft_seconds", MODEL), span=8),
+            lines("Time per token", "s", *quantiles("inter_token_seconds", MODEL), span=8),
+            lines("Whole request", "s", *quantiles("e2e_seconds", MODEL), span=8),
+        ],
+    })  # fmt: skip
+
+
+def routing() -> object:
+    share = f"{rate('decisions_total', 'model')} / scalar({rate('decisions_total')})"
+    mean_quality = (
+        f"{rate('predicted_quality_sum', 'model', match=MODEL)}"
+        f" / {rate('predicted_quality_count', 'model', match=MODEL)}"
+    )
+    cost_more = Query(f"({SAVED}) / {COMPARED}", "dearer by, USD a request")
+    better = Query(f"({BETTER}) / {COMPARED}", "better by, predicted quality")
+    return board("routing", "Routing", "Where do prompts go, why, and is it worth it?", {
+        "Choices": [
+            lines("Share of each model", "percentunit", Query(share, "{{model}}")),
+            lines("What decided", "reqps", Query(rate("decisions_total", "reason"), "{{reason}}")),
+            lines("Profiles asked for", "reqps",
+                  Query(rate("requests_total", "profile"), "{{profile}}")),
+            lines("Predicted quality of the model that served", "percentunit",
+                  Query(mean_quality, "{{model}}")),
+        ],
+        "Against doing without": [
+            scatter(
+                "Cost and quality of the baselines, the router at (0, 0)", "baseline",
+                cost_more, better,
+                "Right: dearer than the router. Above: better. Up and to the left is none's place",
+            ),
+            rows(
+                "The same as a table, with half of the 95 % interval of cost", "baseline",
+                cost_more, Query(INTERVAL, "±"), better,
+                text="From predictions for the same prompt; among the models that were feasible",
+            ),
+        ],
+        "Limits": [
+            lines("No model could honour", "reqps",
+                  Query(rate("infeasible_total", "constraint"), "{{constraint}}")),
+            lines("Predicted to hold, and did not", "reqps",
+                  Query(rate("constraint_violations_total", "constraint"), "{{constraint}}")),
+        ],
+        "Time of a decision": [
+            lines("Steps, p99", "s",
+                  Query(quantile(0.99, "decision_seconds", "stage"), "{{stage}}")),
+            lines("Decisions without the router, which failed", "reqps",
+                  Query(rate("scorer_failures_total"), "failures")),
+            bars("Policy in force", "short",
+                 Query("sum by (version) (thalamus_policy_info)", "{{version}}"),
+                 "More than one while a change rolls out", span=24),
+        ],
+    })  # fmt: skip
+
+
+def backends() -> object:
+    return board("backends", "Backends", "Which backends answer, how fast, and how loaded?", {
+        "Health": [
+            lines("Answers probes", "short",
+                  Query(f"min by (model, backend) (thalamus_backend_up{{{BACKEND}}})",
+                        "{{model}} at {{backend}}")),
+            lines("Left alone after failures", "short",
+                  Query(f"max by (model, backend) (thalamus_breaker_state{{{BACKEND}}})",
+                        "{{model}} at {{backend}}")),
+        ],
+        "Load": [
+            lines("Requests being answered", "short",
+                  Query(f"sum by (backend) (thalamus_backend_inflight{{{BACKEND}}})",
+                        "{{backend}}")),
+            lines("Attempts", "reqps",
+                  Query(rate("upstream_attempts_total", "backend", match=BACKEND), "{{backend}}")),
+        ],
+        "Speed": [
+            lines("Time to first token, p95", "s",
+                  Query(quantile(0.95, "ttft_seconds", "model", match=MODEL), "{{model}}")),
+            lines("Time per token, p95", "s",
+                  Query(quantile(0.95, "inter_token_seconds", "model", match=MODEL), "{{model}}")),
+        ],
+    })  # fmt: skip
+
+
+def cost() -> object:
+    return board("cost", "Cost and keys", "What is spent, on what, and against what?", {
+        "Spend": [
+            lines("USD an hour by model", "currencyUSD",
+                  Query(f"3600 * {rate('cost_usd_total', 'model', match=MODEL)}", "{{model}}")),
+            bars("USD in the range shown", "currencyUSD",
+                 Query(f"sum by (model) (increase(thalamus_cost_usd_total{{{MODEL}}}[$__range]))",
+                       "{{model}}")),
+            lines("USD a request", "currencyUSD",
+                  Query(f"{rate('cost_usd_total')} / {rate('requests_total', match=OK)}", "mean")),
+            lines("Share of prompt tokens from a cache", "percentunit",
+                  Query(f"{CACHED} / ({PROMPT} > 0)", "cached")),
+        ],
+        "Saved": [
+            lines(
+                "USD an hour saved, of each baseline", "currencyUSD",
+                Query(f"3600 * ({rate('cost_saved_usd_total', 'baseline')}"
+                      f" - {rate('cost_added_usd_total', 'baseline')})", "{{baseline}}"),
+                text="Predicted. Below zero: the router paid more, for better answers",
+            ),
+            lines(
+                "Predicted quality above each baseline", "percentunit",
+                Query(f"({rate('quality_gained_total', 'baseline')}"
+                      f" - {rate('quality_given_up_total', 'baseline')})"
+                      f" / scalar({rate('compared_requests_total')})", "{{baseline}}"),
+            ),
+        ],
+        "Callers": [
+            lines("Refused before a decision", "reqps",
+                  Query(rate("requests_total", match='outcome="rejected"'), "rejected"),
+                  text="Bad keys, spent budgets, limits, and requests that cannot be read", span=24),
+        ],
+    })  # fmt: skip
+
+
+def reliability() -> object:
+    return board("reliability", "Reliability", "What failed, and did the client notice?", {
+        "Answers": [
+            lines("Success", "percentunit", Query(SUCCESS, "success")),
+            lines("Streams that broke off", "reqps",
+                  Query(rate("stream_aborts_total", "side"), "by the {{side}}")),
+        ],
+        "Behind the answers": [
+            lines("Attempts by outcome", "reqps",
+                  Query(rate("upstream_attempts_total", "outcome", match=BACKEND), "{{outcome}}")),
+            lines("Answered by another model than chosen", "reqps",
+                  Query(rate("fallbacks_total", "model"), "by {{model}}")),
+            lines("Attempts a request", "short",
+                  Query(f"{rate('upstream_attempts_total')} / {rate('predicted_quality_count')}",
+                        "attempts")),
+            lines("Lost records", "reqps",
+                  Query(rate("decision_log_lost_total"), "decision log"),
+                  Query(rate("log_lines_lost_total"), "log"),
+                  text="The disk or the reader of the log did not keep up; no request waited"),
+        ],
+    })  # fmt: skip
+
+
+def process() -> object:
+    return board("process", "Process", "How are the gateway's own processes?", {
+        "Workers": [
+            lines("Workers", "short", Query("sum by (instance) (thalamus_workers)", "{{instance}}")),
+            lines("Processor", "percentunit",
+                  Query(rate("cpu_seconds_total", "instance"), "{{instance}}"),
+                  text="1 is one core in full use"),
+            lines("Memory", "bytes",
+                  Query("sum by (instance) (thalamus_resident_bytes)", "{{instance}}")),
+            lines("Open files and sockets", "short",
+                  Query("sum by (instance) (thalamus_open_files)", "{{instance}}")),
+            lines("Lateness of the event loop", "s", *quantiles("loop_lag_seconds"),
+                  text="Work that holds the loop holds every stream"),
+            lines("In flight", "short",
+                  Query("sum by (instance) (thalamus_inflight)", "{{instance}}")),
+        ],
+    })  # fmt: skip
+
+
+BOARDS = (overview, routing, backends, cost, reliability, process)

@@ -1,0 +1,150 @@
+"""Every query of every panel and rule, asked of a real Prometheus that scrapes a real gateway.
+
+``pytest -m prometheus``; needs ``prometheus`` and ``promtool`` (Debian's package prometheus).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from deploy.grafana.generate import FOLDER
+from tests.deploy.gateway_process import GatewayProcess, running_gateway
+from tests.e2e.conftest import free_port
+
+pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(300)]
+
+PROMETHEUS = Path(__file__).parents[2] / "deploy/prometheus"
+#: What Grafana puts in place of its variables.
+VARIABLES = {
+    "$__rate_interval": "10s",
+    "$__range": "1m",
+    "$model": ".*",
+    "$backend": ".*",
+}
+
+
+def panel_queries() -> Iterator[tuple[str, str]]:
+    """The name of each panel, and each query on it."""
+    for path in sorted(FOLDER.glob("*.json")):
+        board = json.loads(path.read_text())
+        panels = [p for row in board["panels"] for p in (row, *row.get("panels", ()))]
+        for panel in panels:
+            for target in panel.get("targets", ()):
+                query = target["expr"]
+                for variable, value in VARIABLES.items():
+                    query = query.replace(variable, value)
+                yield f"{path.stem}: {panel['title']}", query
+
+
+def rule_queries() -> Iterator[tuple[str, str]]:
+    """Each rule, with its comparisons as numbers: an alert that is silent has data all the same."""
+    rules = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
+    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+        query = rule["expr"]
+        if "alert" in rule:
+            query = re.sub(r" (==|>|<) ", r" \1 bool ", query)
+        yield rule.get("alert") or rule["record"], query
+
+
+@contextmanager
+def running_prometheus(folder: Path, target: str) -> Iterator[str]:
+    """A Prometheus with our rules and our configuration, but for the target and the pace."""
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = ["rules.yml"]
+    config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    rules = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
+    for group in rules["groups"]:
+        group.pop("interval", None)
+    (folder / "rules.yml").write_text(yaml.safe_dump(rules))
+    address = f"127.0.0.1:{free_port()}"
+    log = folder / "prometheus.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address={address}",
+            ],
+            stderr=sink,
+        )
+    try:
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def series(prometheus: str, query: str) -> list[dict[str, Any]]:
+    """The series that a query finds now; none while Prometheus starts."""
+    url = f"{prometheus}/api/v1/query"
+    try:
+        answer = httpx2.get(url, params={"query": query}, trust_env=False, timeout=10)
+    except httpx2.TransportError:
+        return []
+    document = answer.json()
+    assert document["status"] == "success", f"{query}: {document['error']}"
+    found: list[dict[str, Any]] = document["data"]["result"]
+    return found
+
+
+def has_data(prometheus: str, query: str) -> bool:
+    return any(math.isfinite(float(s["value"][1])) for s in series(prometheus, query))
+
+
+def one_of_each(gateway: GatewayProcess) -> None:
+    """Answers, streams, a fallback, a broken stream, a refusal, and what no model can honour."""
+    assert gateway.ask("Hi").status_code == 200
+    assert gateway.ask("Hi", stream=True).status_code == 200
+    assert gateway.ask("Hi", routing={"objective": "cheap"}).status_code == 200
+    assert gateway.ask("refuse").headers["x-routing-model"] == "small"
+    assert '"error"' in gateway.ask("break", stream=True).text
+    assert gateway.ask("Hi", routing={"max_cost_usd": 0}).status_code == 422
+    assert gateway.ask("Hi", routing={"colour": "red"}).status_code == 400
+
+
+def test_promtool_accepts_the_rules_and_sees_each_alert_fire() -> None:
+    for words in (["check", "rules", "rules.yml"], ["test", "rules", "rules_test.yml"]):
+        done = subprocess.run(
+            ["promtool", *words], cwd=PROMETHEUS, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    syntax = ["promtool", "check", "config", "--syntax-only", "prometheus.yml"]
+    subprocess.run(syntax, cwd=PROMETHEUS, check=True, capture_output=True)
+
+
+def test_every_query_returns_data(tmp_path: Path) -> None:
+    queries = [*panel_queries(), *rule_queries()]
+    assert len(queries) > 70
+    with (
+        running_gateway(tmp_path, workers=2) as gateway,
+        running_prometheus(tmp_path, f"127.0.0.1:{gateway.port}") as prometheus,
+    ):
+        deadline_s = time.monotonic() + 60
+        silent = queries
+        while silent and time.monotonic() < deadline_s:
+            one_of_each(gateway)
+            time.sleep(0.5)
+            silent = [(name, query) for name, query in silent if not has_data(prometheus, query)]
+        assert not silent
+
+        # Numbers, not only data: what Prometheus says is what the clients saw.
+        assert series(prometheus, "sum(thalamus_infeasible_total)")
+        assert series(prometheus, 'thalamus_stream_aborts_total{side="backend"} > 0')
+        assert series(prometheus, "sum(thalamus_fallbacks_total) > 0")
+        assert series(prometheus, 'ALERTS{alertname="ThalamusErrorsFast", alertstate="firing"}')
+        assert not series(prometheus, 'ALERTS{alertname="ThalamusModelGone"}')
