@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 import gateway
 from gateway.api.control import control_router
 from gateway.api.data_path import DataRoute
+from gateway.api.feedback import feedback_router
 from gateway.api.openapi import describe_data_path
 from gateway.config import Config
 from gateway.console.routes import console_app
@@ -67,6 +68,7 @@ def _control_app(parts: Parts) -> FastAPI:
 
     app = FastAPI(title="Thalamus", version=gateway.__version__, lifespan=lifespan)
     app.include_router(control_router(parts))
+    app.include_router(feedback_router(parts))
     app.mount("/console", console_app(parts))
     describe_data_path(app)
 

@@ -16,6 +16,7 @@ from gateway.decision.scoring import Scorer, load_router
 from gateway.decision.sessions import Sessions
 from gateway.ledger.accounting import Ledger
 from gateway.ledger.decision_log import DecisionLog, open_decision_log
+from gateway.ledger.feedback import Feedback
 from gateway.pipeline import Pipeline
 from gateway.tasks import TaskGroup
 from gateway.telemetry.logs import RequestLog
@@ -38,6 +39,7 @@ class Parts:
     pipeline: Pipeline
     door: Door
     decision_log: DecisionLog | None
+    feedback: Feedback | None
     request_log: RequestLog
     process_watch: ProcessWatch
 
@@ -75,6 +77,7 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
     request_log = RequestLog(metrics.log_lines_lost)
     ledger = Ledger(catalog, clock, metrics, request_log)
     decision_log = open_decision_log(config.decision_log, clock, metrics)
+    feedback = None if decision_log is None else Feedback(decision_log, clock, metrics)
     door = open_door(config.auth, clock)
     pipeline = Pipeline(
         timeouts=config.timeouts,
@@ -89,6 +92,7 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
         metrics=metrics,
         clock=clock,
         decision_log=decision_log,
+        feedback=feedback,
     )
     return Parts(
         config=config,
@@ -101,6 +105,7 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
         pipeline=pipeline,
         door=door,
         decision_log=decision_log,
+        feedback=feedback,
         request_log=request_log,
         process_watch=ProcessWatch(metrics, partial(_publish_backend_states, catalog, metrics)),
     )

@@ -33,6 +33,7 @@ from gateway.errors import (
 )
 from gateway.ledger.accounting import Ledger, Reservation
 from gateway.ledger.decision_log import DecisionLog
+from gateway.ledger.feedback import Feedback
 from gateway.routing_headers import routing_headers
 from gateway.telemetry.metrics import Metrics
 from gateway.tenancy.limits import Admission, Hold, KeyMeter
@@ -102,6 +103,7 @@ class Pipeline:
     metrics: Metrics
     clock: Clock
     decision_log: DecisionLog | None
+    feedback: Feedback | None
 
     async def serve(self, incoming: Incoming, reply: Reply) -> None:
         """Answer one request: with a model's words, or with one error object."""
@@ -169,6 +171,8 @@ class Pipeline:
                     meter.settle(hold, row.usage.total_tokens, row.cost_nanos or 0)
                 if self.decision_log is not None:
                     self.decision_log.note(plan.decision, plan.features, row)
+                if self.feedback is not None:
+                    self.feedback.note(row)
 
     def plan(
         self, incoming: Incoming, principal: Principal, *, always_scored: bool = False

@@ -129,6 +129,13 @@ class Metrics:
         self.predicted_quality = new.histograms(
             "predicted_quality", "Predicted quality of the chosen model", _QUALITY_BUCKETS, "model"
         )
+        self.feedback = new.counters("feedback_total", "Answers that a client scored", "model")
+        self.calibration_error = new.gauges(
+            "calibration_error",
+            "Mean predicted quality less mean score of the answers scored, without its sign",
+            "model",
+            merge="max",
+        )
         self.decisions = new.counters(
             "decisions_total", "Choices by what decided them", "model", "reason"
         )
