@@ -64,7 +64,9 @@ def running_prometheus(folder: Path, target: str) -> Iterator[str]:
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = ["rules.yml"]
-    config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
+    job = config["scrape_configs"][0]
+    del job["dns_sd_configs"]  # no name server here
+    job["static_configs"] = [{"targets": [target]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     rules = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
     for group in rules["groups"]:
