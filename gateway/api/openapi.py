@@ -72,7 +72,21 @@ _PROMPTS: dict[str, tuple[str, dict[str, Any], str, tuple[str, ...]]] = {
     RESPONSES.name: ("input", _ITEMS, "Responses", ("output", "model")),
     MESSAGES.name: ("messages", _MESSAGES, "Anthropic Messages", ("content", "model")),
 }
-_STATUSES = ("400", "404", "405", "413", "415", "422", "429", "502", "503", "504")
+_STATUSES = (
+    "400",
+    "401",
+    "402",
+    "403",
+    "404",
+    "405",
+    "413",
+    "415",
+    "422",
+    "429",
+    "502",
+    "503",
+    "504",
+)
 
 
 def describe_data_path(app: FastAPI) -> None:
@@ -121,12 +135,16 @@ _MODEL_LIST = {
 _METRICS = {"text/plain": {"schema": {"type": "string"}}}
 #: What the routes that FastAPI serves answer, where it does not know.
 _CONTROL_ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
-    ("/v1/models", "get"): {"200": {"description": "Models", "content": _json(_MODEL_LIST)}},
+    ("/v1/models", "get"): {
+        "200": {"description": "Models", "content": _json(_MODEL_LIST)},
+        **_errors("401"),
+    },
     ("/v1/models/{name}", "get"): {
         "200": {"description": "One model", "content": _json(_named("Model"))},
-        **_errors("404"),
+        **_errors("401", "403", "404"),
     },
-    ("/v1/route", "post"): _errors("400", "404", "413", "422", "503"),
+    ("/v1/route", "post"): _errors("400", "401", "403", "404", "413", "422", "503"),
+    ("/v1/feedback", "post"): _errors("400", "401", "404"),
     ("/health/ready", "get"): _errors("503"),
     ("/metrics", "get"): {"200": {"description": "Prometheus text", "content": _METRICS}},
 }
