@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from pydantic import (
 )
 
 from gateway.errors import ConfigError
+from gateway.yaml_places import PlacedDocument, read_placed
 from policies.presets import PROFILES
 from policies.types import GOALS
 
@@ -238,67 +240,106 @@ class Config(_Section):
 def load_config(path: Path, **server: int | None) -> Config:
     """Read and check a configuration file; ``server`` keys that are not None override it.
 
-    Raises ConfigError naming the file, and the key's path or the line, for whatever is wrong.
+    Raises ConfigError naming, for all that is wrong, the file, line, column and key.
     """
-    document = _read_yaml(path)
+    placed = _read_yaml(path)
+    document = placed.document
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping with at least the key 'models'")
     overrides = {key: value for key, value in server.items() if value is not None}
+    try:
+        Server.model_validate(overrides)
+    except ValidationError as error:  # said on the command line: no line of the file is wrong
+        wrong = [f"--{c.path[0]}: {c.text}" for c in _complaints(error)]
+        raise ConfigError("\n".join(wrong)) from error
     section = document.get("server") or {}
     if overrides and isinstance(section, dict):
         document["server"] = {**section, **overrides}
-    return parse_config(document, str(path))
+    return parse_config(document, str(path), placed)
 
 
 def load_policy(path: Path) -> Policy:
     """Read a file that holds what ``policies.live`` of a configuration does.
 
-    Raises ConfigError naming the file and the key.
+    Raises ConfigError naming the file, line, column and key.
     """
+    placed = _read_yaml(path)
     try:
-        return Policy.model_validate(_read_yaml(path))
+        return Policy.model_validate(placed.document)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {'; '.join(_describe(e) for e in error.errors())}") from error
+        raise _config_error(_complaints(error), str(path), placed) from error
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path) -> PlacedDocument:
     try:
-        return yaml.safe_load(path.read_text())
+        return read_placed(path.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: not YAML: {error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def parse_config(document: Mapping[str, Any], origin: str) -> Config:
-    """Check a decoded configuration; ``origin`` names its source in errors.
+def parse_config(
+    document: Mapping[str, Any], origin: str, placed: PlacedDocument | None = None
+) -> Config:
+    """Check a decoded configuration; ``origin`` names its source in errors, ``placed`` the lines.
 
     Raises ConfigError listing every wrong key with its path.
     """
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {'; '.join(_describe(e) for e in error.errors())}") from error
-    for name in config.models:
-        if name == "auto" or name.startswith(("auto:", "router-", "openrouter/")):
-            raise ConfigError(
-                f"{origin}: models.{name}: this name is taken by routing; choose another"
-            )
-    if config.auth.mode == "keys" and config.server.workers > 1:
-        raise ConfigError(
-            f"{origin}: auth.mode: one process keeps the limits of keys; set server.workers to 1"
-        )
-    if config.state.url != "memory://":
-        raise ConfigError(f"{origin}: state.url: only memory:// is offered yet")
+        raise _config_error(_complaints(error), origin, placed) from error
+    if complaints := list(_contradictions(config)):
+        raise _config_error(complaints, origin, placed)
     return config
 
 
-def _describe(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+@dataclass(frozen=True)
+class _Complaint:
+    path: tuple[str | int, ...]
+    text: str
+    of_key: bool = False
+
+
+def _contradictions(config: Config) -> Iterator[_Complaint]:
+    """What each section allows, and all together do not."""
+    for name in config.models:
+        if name == "auto" or name.startswith(("auto:", "router-", "openrouter/")):
+            text = "this name is taken by routing; choose another"
+            yield _Complaint(("models", name), text, of_key=True)
+    if config.auth.mode == "keys" and config.server.workers > 1:
+        text = "one process keeps the limits of keys; set server.workers to 1"
+        yield _Complaint(("auth", "mode"), text)
+    if config.state.url != "memory://":
+        yield _Complaint(("state", "url"), "only memory:// is offered yet")
+
+
+def _complaints(error: ValidationError) -> list[_Complaint]:
+    return [_complaint(details) for details in error.errors()]
+
+
+def _complaint(error: Any) -> _Complaint:
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key"
+        return _Complaint(error["loc"], "unknown key", of_key=True)
     message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[:1].lower()}{message[1:]}"
+    at_key = error["type"] == "missing" or error["loc"][-1:] == ("[key]",)
+    return _Complaint(error["loc"], f"{message[:1].lower()}{message[1:]}", of_key=at_key)
+
+
+def _config_error(
+    complaints: Sequence[_Complaint], origin: str, placed: PlacedDocument | None
+) -> ConfigError:
+    lines = []
+    for wrong in complaints:
+        place = None if placed is None else placed.place(wrong.path, of_key=wrong.of_key)
+        where = origin if place is None else f"{origin}:{place}"
+        lines.append(f"{where}: {'.'.join(map(str, wrong.path))}: {wrong.text}")
+    return ConfigError("\n".join(lines))
 
 
 #: Where worker processes find the configuration that their parent read.

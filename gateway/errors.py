@@ -12,7 +12,7 @@
     │   ├─ before commit    ConnectFailed · FirstByteTimeout · BadUpstreamAnswer    tried elsewhere
     │   └─ after commit     StreamInterrupted                                       never retried
     ├─ ScorerError          never reaches a client: the decision degrades and says so
-    ├─ ConfigError          start-up only; names the key's path
+    ├─ ConfigError          start-up only; names file, line, column and key
     └─ LogUnreadable        commands only; names the file and the line
     ClientGone              no response; the ledger's outcome is "cancelled"
 
