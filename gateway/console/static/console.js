@@ -145,6 +145,7 @@ async function showModels() {
 
 byId("key").addEventListener("change", () => {
   sessionStorage.setItem(KEY, byId("key").value.trim());
+  byId("verdict").textContent = "Nothing asked yet.";
   attempt(showModels, showRecent);
 });
 attempt(showModels, showRecent);
