@@ -7,6 +7,7 @@ and show as ``***``. No other file reads the environment.
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,19 @@ def _check_url(url: HttpUrl) -> HttpUrl:
         raise ValueError("a base URL has no query and no fragment")
     if url.username or url.password:
         raise ValueError("put credentials into api_key, not into the URL")
+    if _is_link_local(url.host or ""):
+        raise ValueError("a link-local address is no backend: clouds serve credentials there")
     return url
+
+
+def _is_link_local(host: str) -> bool:
+    """Whether the host is written as a link-local address; names are not resolved."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_link_local
 
 
 def _check_profile(name: str) -> str:
