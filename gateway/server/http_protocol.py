@@ -99,7 +99,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._receive_s = self._gateway.parts.config.timeouts.receive_s
         self._is_in_head = False
         self._is_receiving = False
-        self._head_bytes = self._field_bytes = 0
+        self._head_bytes = self._field_bytes = self._hosts = 0
         self._is_head_too_large = False
         self._receipt_timer: asyncio.TimerHandle | None = None
         self._standing_headers: tuple[object, str] = (None, "")
@@ -141,7 +141,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._is_in_head = self._is_receiving = True
-        self._head_bytes = self._field_bytes = 0
+        self._head_bytes = self._field_bytes = self._hosts = 0
         # The scope of ASGI is left to who takes that way.
         self.url = b""
         self.expect_100_continue = False
@@ -153,12 +153,16 @@ class GuardedHttp(HttpToolsProtocol):
             self._is_head_too_large = True
             raise ValueError("headers beyond bounds")
         name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
+        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):
+            raise ValueError("RFC 9112 §3.2 asks for one host")
         route = self._gateway.data_routes.get(self.url.partition(b"?")[0])
         if route is None:
             self._enter_asgi()

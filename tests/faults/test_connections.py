@@ -108,7 +108,8 @@ async def test_requests_sent_at_once_are_answered_in_their_order(stage: Stage) -
 async def test_many_refusals_at_once_do_not_pile_up(stage: Stage) -> None:
     count = 2_000
     refused = (
-        b"POST /v1/chat/completions HTTP/1.1\r\ncontent-type: a/b\r\ncontent-length: 0\r\n\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\n"
+        b"content-type: a/b\r\ncontent-length: 0\r\n\r\n"
     )
     answer = await answers(stage, refused * count + LAST)
     assert answer.count(b" 415 ") == count

@@ -36,6 +36,8 @@ AMBIGUOUS = {
     "bare_line_feeds": HEAD.replace(b"\r\n", b"\n") + LENGTH + b"\r\n" + BODY,
     "a_folded_header": HEAD + b"x-one: a\r\n b\r\n" + LENGTH + b"\r\n" + BODY,
     "a_nul_in_a_header": HEAD + b"x-one: a\0b\r\n" + LENGTH + b"\r\n" + BODY,
+    "two_hosts": HEAD + b"host: other\r\n" + LENGTH + b"\r\n" + BODY,
+    "no_host": HEAD.replace(b"host: gateway\r\n", b"") + LENGTH + b"\r\n" + BODY,
     "a_chunk_size_that_is_none": HEAD + CHUNKED + b"\r\nzz\r\n" + BODY,
     "a_chunk_longer_than_told": HEAD + CHUNKED + b"\r\n1\r\n" + BODY + b"\r\n0\r\n\r\n",
     "a_chunk_size_beyond_64_bits": HEAD + CHUNKED + b"\r\nfffffffffffffffff\r\n" + BODY,
