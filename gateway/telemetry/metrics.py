@@ -129,6 +129,12 @@ class Metrics:
         self.predicted_quality = new.histograms(
             "predicted_quality", "Predicted quality of the chosen model", _QUALITY_BUCKETS, "model"
         )
+        self.budget_remaining_usd = new.gauges(
+            "budget_remaining_usd",
+            "The least that any key with a budget has left of it",
+            "period",
+            merge="min",
+        )
         self.feedback = new.counters("feedback_total", "Answers that a client scored", "model")
         self.calibration_error = new.gauges(
             "calibration_error",

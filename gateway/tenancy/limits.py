@@ -165,15 +165,20 @@ class KeyMeter:
         told = {} if self._requests is None else self._requests.headers("requests", now_s)
         return told if self._tokens is None else {**told, **self._tokens.headers("tokens", now_s)}
 
-    def _check_budget(self, nanos: int) -> None:
+    def budgets_left(self) -> list[tuple[str, float, int]]:
+        """Each budget: its period, its whole in USD, and the nano-dollars neither spent nor held."""
         self._turn_day()
-        for period, budget, spent in (
-            ("day", self._policy.budget_usd_per_day, self._spent_day),
-            ("month", self._policy.budget_usd_per_month, self._spent_month),
-        ):
-            if budget is None:
-                continue
-            left = round(budget * NANOS_PER_USD) - spent - self._held_nanos
+        return [
+            (period, budget, round(budget * NANOS_PER_USD) - spent - self._held_nanos)
+            for period, budget, spent in (
+                ("day", self._policy.budget_usd_per_day, self._spent_day),
+                ("month", self._policy.budget_usd_per_month, self._spent_month),
+            )
+            if budget is not None
+        ]
+
+    def _check_budget(self, nanos: int) -> None:
+        for period, budget, left in self.budgets_left():
             if nanos > left or left <= 0:
                 raise BudgetSpent(
                     f"this request may cost {nanos / NANOS_PER_USD:.6f} USD, and"

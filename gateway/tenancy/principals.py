@@ -13,9 +13,10 @@ from gateway.config import Auth
 from gateway.decision.flag_fields import read_routing
 from gateway.decision.flags import FlagError, KeyRouting
 from gateway.errors import ConfigError, Forbidden, Unauthenticated
+from gateway.telemetry.metrics import Metrics
 from gateway.tenancy.key_file import KeyFile
 from gateway.tenancy.keys import Key, KeyPolicy, id_in, shown_key
-from gateway.tenancy.limits import Day, KeyMeter
+from gateway.tenancy.limits import NANOS_PER_USD, Day, KeyMeter
 
 _log = logging.getLogger(__name__)
 
@@ -66,10 +67,11 @@ class OpenDoor:
 class KeyDoor:
     """``auth.mode: keys``: who shows a key that is kept in the file, is not revoked and not old."""
 
-    def __init__(self, file: KeyFile, clock: Clock) -> None:
+    def __init__(self, file: KeyFile, clock: Clock, metrics: Metrics) -> None:
         """Read the file. Raises ConfigError when it cannot be used."""
         self._file = file
         self._clock = clock
+        self._metrics = metrics
         self._keys: dict[str, Key] = {}
         self._principals: dict[str, Principal] = {}
         self._take(file.read())
@@ -97,12 +99,25 @@ class KeyDoor:
         """Follow what commands change in the file, and write down what was spent, for ever."""
         while True:
             await asyncio.sleep(REFRESH_S)
+            self._publish_budgets()
             try:
                 self._take(await asyncio.to_thread(self._file.read))
                 await self.save_spent()
             except ConfigError as error:
                 # The keys known so far stay in force; what was spent is kept for the next time.
                 _log.error("%s", error)
+
+    def _publish_budgets(self) -> None:
+        """Show the least that any valid key has left; no metric tells which key."""
+        least: dict[str, int] = {}
+        now_s = self._clock.wall_s()
+        for key_id, principal in self._principals.items():
+            if principal.meter is None or self._keys[key_id].end_of(now_s) is not None:
+                continue
+            for period, _, left in principal.meter.budgets_left():
+                least[period] = min(left, least.get(period, left))
+        for period, left in least.items():
+            self._metrics.budget_remaining_usd.labels(period).set(left / NANOS_PER_USD)
 
     async def save_spent(self) -> None:
         """Write down what was spent since the last time. Raises ConfigError; then nothing is lost."""
@@ -158,6 +173,6 @@ def routing_of(policy: KeyPolicy) -> KeyRouting | None:
     return None if routing == KeyRouting() else routing
 
 
-def open_door(auth: Auth, clock: Clock) -> Door:
+def open_door(auth: Auth, clock: Clock, metrics: Metrics) -> Door:
     """Build the door that the configuration asks for. Raises ConfigError."""
-    return OpenDoor() if auth.mode == "open" else KeyDoor(KeyFile(auth.keys), clock)
+    return OpenDoor() if auth.mode == "open" else KeyDoor(KeyFile(auth.keys), clock, metrics)

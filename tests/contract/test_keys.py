@@ -187,7 +187,19 @@ async def test_a_budget_is_spent_and_remembered(stage, file):
     await eventually(
         lambda: sum(file.spent(time.strftime("%Y-%m", time.gmtime())).values()) == spent, 4
     )
-    assert key_id
+    assert key_id in {owner for owner, _ in file.spent(time.strftime("%Y-%m", time.gmtime()))}
+    for _ in range(30):
+        if await budget_left(stage) == pytest.approx((1e-3 * 1e9 - spent) / 1e9):
+            break
+        await asyncio.sleep(0.1)
+    else:
+        pytest.fail("the metric never told what is left")
+
+
+async def budget_left(stage: Stage) -> float | None:
+    lines = (await stage.client.get("/metrics")).text.splitlines()
+    told = [li for li in lines if li.startswith('thalamus_budget_remaining_usd{period="day"}')]
+    return float(told[0].split()[-1]) if told else None
 
 
 async def test_what_was_spent_is_known_to_the_next_start(file, tmp_path):
