@@ -333,7 +333,16 @@ def _contradictions(config: Config) -> Iterator[_Complaint]:
 
 
 def _complaints(error: ValidationError) -> list[_Complaint]:
-    return [_complaint(details) for details in error.errors()]
+    found = error.errors()
+    wrong_within = {
+        path[:depth] for path in (e["loc"] for e in found) for depth in range(len(path))
+    }
+    # A list whose entries are wrong counts as empty: the entries are what there is to say.
+    return [
+        _complaint(details)
+        for details in found
+        if details["type"] != "too_short" or details["loc"] not in wrong_within
+    ]
 
 
 def _complaint(error: Any) -> _Complaint:

@@ -45,7 +45,7 @@ def test_every_scrape_tells_all_workers_and_a_killed_one_loses_nothing(tmp_path:
             time.sleep(0.1)
         wait_for(gateway, "thalamus_workers", 2)
         assert gateway.metric("thalamus_requests_total") == 40
-        assert gateway.metric("thalamus_backend_up") == 2
+        wait_for(gateway, "thalamus_backend_up", 2)  # the new worker has to ask them first
 
     lines = [json.loads(line) for line in gateway.log.read_text().splitlines()]
     requests = [line for line in lines if line["logger"] == "thalamus.requests"]

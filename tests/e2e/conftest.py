@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx2
 import pytest
@@ -26,8 +28,10 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Demo:
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     port: int
+    log: IO[bytes]
+    """All it said; a file, since a pipe that nobody reads fills up and stops whoever writes."""
 
     @property
     def url(self) -> str:
@@ -37,7 +41,7 @@ class Demo:
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                pytest.fail(f"the demo ended: {self.process.communicate()}")
+                pytest.fail(f"the demo ended: {self.said()}")
             try:
                 if httpx2.get(f"{self.url}/health/ready", trust_env=False).status_code == 200:
                     return
@@ -45,23 +49,28 @@ class Demo:
                 time.sleep(0.05)
         pytest.fail("the demo was not ready in time")
 
+    def said(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode()
+
 
 def start_demo(port: int) -> Demo:
+    log = tempfile.TemporaryFile()
     process = subprocess.Popen(
         [THALAMUS, "demo", "--port", str(port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        stdout=log,
+        stderr=log,
         # A home with nothing in it: no cache, no credentials, no settings may be needed.
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
     )
-    return Demo(process, port)
+    return Demo(process, port, log)
 
 
 def stop_demo(demo: Demo) -> None:
     if demo.process.poll() is None:
         demo.process.send_signal(signal.SIGINT)
-    demo.process.communicate(timeout=20)
+    demo.process.wait(timeout=20)
+    demo.log.close()
 
 
 @pytest.fixture(scope="session")
