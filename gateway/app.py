@@ -17,11 +17,11 @@ from gateway.api.control import control_router
 from gateway.api.data_path import DataRoute
 from gateway.api.feedback import feedback_router
 from gateway.api.openapi import describe_data_path
-from gateway.config import Config
 from gateway.console.routes import console_app
 from gateway.decision.endpoints import ENDPOINTS
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
 from gateway.parts import Parts, build_parts
+from gateway.settings import Config
 from gateway.tenancy.principals import KeyDoor
 from gateway.upstream.probe import probe_forever
 

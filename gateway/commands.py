@@ -7,8 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.config import Config, load_config, load_policy
+from gateway.config import load_config, load_policy
 from gateway.decision.endpoints import CHAT
+from gateway.settings import Config
 from router_models.commands import (
     EvaluationOptions,
     calibrate_command,

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from gateway.config import Backend
 from gateway.errors import ConfigError, UpstreamError
+from gateway.settings import Backend
 from gateway.upstream.discovery import ServerFacts, discover
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.config import Auth, load_config
+from gateway.config import load_config
 from gateway.errors import ConfigError
+from gateway.settings import Auth
 from gateway.tenancy.key_file import KeyFile
 from gateway.tenancy.keys import Key, KeyPolicy, make_key
 from gateway.tenancy.principals import routing_of

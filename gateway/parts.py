@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.clock import Clock, SystemClock
-from gateway.config import Config, metrics_folder
+from gateway.config import metrics_folder
 from gateway.decision.arms import Arms
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, policy_version
@@ -18,6 +18,7 @@ from gateway.ledger.accounting import Ledger
 from gateway.ledger.decision_log import DecisionLog, open_decision_log
 from gateway.ledger.feedback import Feedback
 from gateway.pipeline import Pipeline
+from gateway.settings import Config
 from gateway.tasks import TaskGroup
 from gateway.telemetry.logs import RequestLog
 from gateway.telemetry.metrics import Metrics

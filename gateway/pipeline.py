@@ -15,7 +15,6 @@ from typing import Protocol
 import msgspec
 
 from gateway.clock import Clock
-from gateway.config import Timeouts
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, RoutedDecision
 from gateway.decision.endpoints import Endpoint
@@ -35,6 +34,7 @@ from gateway.ledger.accounting import Ledger, Reservation
 from gateway.ledger.decision_log import DecisionLog
 from gateway.ledger.feedback import Feedback
 from gateway.routing_headers import routing_headers
+from gateway.settings import Timeouts
 from gateway.telemetry.metrics import Metrics
 from gateway.tenancy.limits import Admission, Hold, KeyMeter
 from gateway.tenancy.principals import Door, Principal

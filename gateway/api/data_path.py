@@ -7,10 +7,10 @@ import logging
 
 from gateway.api.exchange import Exchange
 from gateway.clock import Clock
-from gateway.config import Config
 from gateway.decision.endpoints import MESSAGES, Endpoint
 from gateway.errors import ClientGone, GatewayError, Overloaded
 from gateway.pipeline import Incoming, Pipeline
+from gateway.settings import Config
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from gateway import config
+from gateway import settings
 from policies.presets import DEFAULT_PROFILE, PROFILES
 from policies.select import DEFAULT_POLICY, select
 from policies.types import Decision, Exploration, Infeasible, Policy, RoutingFlags, Situation
@@ -41,14 +41,14 @@ class Selected(msgspec.Struct, frozen=True):
 
 
 class Arms:
-    def __init__(self, settings: config.Policies) -> None:
-        self._live = policy_of(settings.live, "live")
+    def __init__(self, section: settings.Policies) -> None:
+        self._live = policy_of(section.live, "live")
         self._canary = None
         self._share = 0.0
-        if settings.canary is not None:
-            self._canary = policy_of(settings.canary, "canary")
-            self._share = settings.canary.share
-        self._shadow = None if settings.shadow is None else policy_of(settings.shadow, "shadow")
+        if section.canary is not None:
+            self._canary = policy_of(section.canary, "canary")
+            self._share = section.canary.share
+        self._shadow = None if section.shadow is None else policy_of(section.shadow, "shadow")
         self._explores = any(
             p is not None and p.exploration is not None for p in (self._live, self._canary)
         )
@@ -94,22 +94,22 @@ class Arms:
         return ShadowChoice(self._shadow.name, chosen)
 
 
-def policy_of(settings: config.Policy, name: str) -> Policy:
+def policy_of(section: settings.Policy, name: str) -> Policy:
     """Make a policy of its configuration; the default one where that says nothing."""
-    if settings == config.Policy():
+    if section == settings.Policy():
         return DEFAULT_POLICY
     weights: Mapping[str, float] | None = None
-    if settings.objective is not None or settings.weights:
-        weights = {**PROFILES[settings.objective or DEFAULT_PROFILE], **settings.weights}
-    explored = settings.exploration
+    if section.objective is not None or section.weights:
+        weights = {**PROFILES[section.objective or DEFAULT_PROFILE], **section.weights}
+    explored = section.exploration
     return Policy(
         name=name,
-        objective=settings.objective,
+        objective=section.objective,
         weights=weights,
-        min_quality=settings.min_quality,
-        max_cost_usd=settings.max_cost_usd,
-        max_ttft_ms=settings.max_ttft_ms,
-        max_latency_ms=settings.max_latency_ms,
+        min_quality=section.min_quality,
+        max_cost_usd=section.max_cost_usd,
+        max_ttft_ms=section.max_ttft_ms,
+        max_latency_ms=section.max_latency_ms,
         exploration=None
         if explored is None
         else Exploration(explored.method, explored.share, explored.within),

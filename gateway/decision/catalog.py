@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from gateway.clock import Clock
-from gateway.config import Backend, Config, Model
+from gateway.settings import Backend, Config, Model
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.transport import Transport, open_transport
 

@@ -9,7 +9,6 @@ import msgspec
 
 import gateway
 from gateway.clock import Clock
-from gateway.config import Config, Model
 from gateway.decision.arms import Arms, Selected
 from gateway.decision.catalog import Catalog, CatalogModel
 from gateway.decision.endpoints import Endpoint
@@ -20,6 +19,7 @@ from gateway.decision.scoring import NO_PREDICTIONS, Predictions
 from gateway.decision.sessions import Pin
 from gateway.errors import InvalidRequest, NoUsableBackend, RoutingInfeasible, UnknownModel, quoted
 from gateway.ids import new_id
+from gateway.settings import Config, Model
 from gateway.upstream.backend import BackendHandle
 from policies.types import Candidate, Decision, Infeasible, Situation
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.config import Config, Model
 from gateway.errors import UNREADABLE_JSON, ConfigError, InvalidRequest
+from gateway.settings import Config, Model
 from policies.guarantee import Outcomes, calibrate
 from policies.types import Guarantee, RoutingFlags
 

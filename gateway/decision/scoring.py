@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from gateway.config import Config
 from gateway.errors import ConfigError
+from gateway.settings import Config
 from gateway.telemetry.metrics import Metrics
 from router_models.artifact import load, resolve
 from router_models.steady import SteadyRouter

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.config import Config, parse_config
+from gateway.config import parse_config
 from gateway.embedded.engine_limits import CONTEXT_TOKENS
 from gateway.errors import ConfigError
+from gateway.settings import Config
 from router_models.experts.library import BASE_MODEL, Expert, read_library
 
 ADAPTERS = Path(__file__).parent / "adapters"

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway import config
+from gateway import settings
 from gateway.clock import Clock
 from gateway.decision.decide import RoutedDecision
 from gateway.decision.features import PromptFeatures
@@ -147,16 +147,16 @@ class DecisionLog:
 
 
 def open_decision_log(
-    settings: config.DecisionLog | None, clock: Clock, metrics: Metrics
+    section: settings.DecisionLog | None, clock: Clock, metrics: Metrics
 ) -> DecisionLog | None:
     """Open the log that the configuration asks for; None when it asks for none.
 
     Raises ConfigError when the file cannot be appended to.
     """
-    if settings is None:
+    if section is None:
         return None
     lost = metrics.decisions_unlogged.inc
-    return DecisionLog(settings.path, clock, lost, has_prompts=settings.prompts)
+    return DecisionLog(section.path, clock, lost, has_prompts=section.prompts)
 
 
 def _open(path: Path) -> int:

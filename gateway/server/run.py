@@ -14,15 +14,10 @@ from typing import Any
 import uvicorn
 
 from gateway.app import Gateway, create_app
-from gateway.config import (
-    CONFIG_VARIABLE,
-    METRICS_VARIABLE,
-    Config,
-    Server,
-    config_from_environment,
-)
+from gateway.config import CONFIG_VARIABLE, METRICS_VARIABLE, config_from_environment
 from gateway.errors import ConfigError
 from gateway.server.http_protocol import GuardedHttp
+from gateway.settings import Config, Server
 from gateway.telemetry.logs import configure_logs
 
 #: Shorter than the clients' own, longer than a pause in a conversation.

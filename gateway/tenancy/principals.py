@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.clock import Clock
-from gateway.config import Auth
 from gateway.decision.flag_fields import read_routing
 from gateway.decision.flags import FlagError, KeyRouting
 from gateway.errors import ConfigError, Forbidden, Unauthenticated
+from gateway.settings import Auth
 from gateway.telemetry.metrics import Metrics
 from gateway.tenancy.key_file import KeyFile
 from gateway.tenancy.keys import Key, KeyPolicy, id_in, shown_key

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.config import Backend
 from gateway.errors import BadUpstreamAnswer
+from gateway.settings import Backend
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.transport import open_transport
 

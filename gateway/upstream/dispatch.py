@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from gateway.clock import Clock
-from gateway.config import Timeouts
 from gateway.errors import (
     BackendRefused,
     BadUpstreamAnswer,
@@ -19,6 +18,7 @@ from gateway.errors import (
     StaleConnection,
     UpstreamError,
 )
+from gateway.settings import Timeouts
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.answers import read_refusal, read_retry_after
 from gateway.upstream.backend import BackendHandle

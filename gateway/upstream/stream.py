@@ -11,8 +11,8 @@ from typing import Protocol
 import msgspec
 
 from gateway.clock import Clock
-from gateway.config import Timeouts
 from gateway.errors import FirstByteTimeout, StreamInterrupted, UpstreamError
+from gateway.settings import Timeouts
 from gateway.upstream.dispatch import OpenAnswer
 from gateway.upstream.usage import TokenUsage
 from gateway.upstream.wires.wire import EventReader

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import httpx2
 
-from gateway.config import Backend
 from gateway.errors import BadUpstreamAnswer, ConnectFailed, FirstByteTimeout
+from gateway.settings import Backend
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.lean import LeanClient
 

@@ -55,7 +55,7 @@ class Demo:
 
 
 def start_demo(port: int) -> Demo:
-    log = tempfile.TemporaryFile()
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop_demo
     process = subprocess.Popen(
         [THALAMUS, "demo", "--port", str(port)],
         stdout=log,

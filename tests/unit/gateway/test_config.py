@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Config, load_config, parse_config
+from gateway.config import load_config, parse_config
 from gateway.errors import ConfigError
+from gateway.settings import Config
 
 URL = "http://127.0.0.1:1/v1"
 

@@ -1,0 +1,245 @@
+"""The sections of the configuration, each a frozen pydantic model; loading is gateway.config's.
+
+An unknown key is an error with its path. Secrets come by reference, ``env:NAME`` or ``file:PATH``,
+and show as ``***``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+)
+
+from policies.presets import PROFILES
+from policies.types import GOALS
+
+EndpointName = Literal["chat", "completions", "embeddings", "responses", "messages"]
+#: The capabilities a model may declare, each demanded by a field of a request.
+CAPABILITIES = ("tools", "vision", "json_schema", "logprobs")
+
+
+def _resolve_secret(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    secret = _read_secret(value).strip()
+    if not secret or not _fits_header(secret):
+        raise ValueError(f"{value} must hold a line of printable ASCII")
+    return secret
+
+
+def _read_secret(reference: str) -> str:
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        if where not in os.environ:
+            raise ValueError(f"environment variable {where} is not set")
+        return os.environ[where]
+    if kind == "file":
+        try:
+            return Path(where).read_text()
+        except OSError as error:
+            raise ValueError(f"cannot read {where}: {error.strerror}") from error
+    raise ValueError("write a secret as env:NAME or file:PATH, never in the file itself")
+
+
+def _fits_header(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _check_name(name: str) -> str:
+    if not name or not _fits_header(name):
+        raise ValueError("a name must be printable ASCII, since response headers carry it")
+    return name
+
+
+def _check_url(url: HttpUrl) -> HttpUrl:
+    if url.query is not None or url.fragment is not None:
+        raise ValueError("a base URL has no query and no fragment")
+    if url.username or url.password:
+        raise ValueError("put credentials into api_key, not into the URL")
+    if _is_link_local(url.host or ""):
+        raise ValueError("a link-local address is no backend: clouds serve credentials there")
+    return url
+
+
+def _is_link_local(host: str) -> bool:
+    """Whether the host is written as a link-local address; names are not resolved."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_link_local
+
+
+def _check_profile(name: str) -> str:
+    if name not in PROFILES:
+        raise ValueError(f"must be one of {', '.join(PROFILES)}")
+    return name
+
+
+def _check_goal(name: str) -> str:
+    if name not in GOALS:
+        raise ValueError(f"must be one of {', '.join(GOALS)}")
+    return name
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
+BackendUrl = Annotated[HttpUrl, AfterValidator(_check_url)]
+Name = Annotated[str, AfterValidator(_check_name)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+ProfileName = Annotated[str, AfterValidator(_check_profile)]
+GoalName = Annotated[str, AfterValidator(_check_goal)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Server(_Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    workers: int = Field(1, ge=1, le=256)
+    max_inflight: int = Field(2048, ge=1, description="requests admitted at once; more get a 503")
+    max_body_bytes: int = Field(4 * 2**20, ge=1024)
+    drain_s: float = Field(30, ge=0, description="time that streams get to end after SIGTERM")
+
+
+class Auth(_Section):
+    mode: Literal["open", "keys"] = "open"
+    keys: Path = Field(Path("thalamus-keys.db"), description="where thalamus keys keeps them")
+
+
+class State(_Section):
+    url: str = "memory://"
+
+
+class Router(_Section):
+    artifact: str = Field("default", description='folder of an artifact, "default", or "none"')
+    steady: bool = Field(False, description="read prompts so that a prefix cannot turn the choice")
+    calibration: Path | None = Field(
+        None, description="what thalamus calibrate wrote; the flag guarantee needs it"
+    )
+
+
+class DecisionLog(_Section):
+    """Every decision with its inputs and outcome, one JSON object a line."""
+
+    path: Path
+    prompts: bool = Field(False, description="write the human's question too")
+
+
+class Exploration(_Section):
+    """A share of choices made to learn from; see policies.types.Exploration."""
+
+    method: Literal["epsilon", "thompson"] = "epsilon"
+    share: Share
+    within: float | None = Field(None, ge=0, description="most that the objective may be worse")
+
+
+class Policy(_Section):
+    """What decides where a request leaves it open."""
+
+    objective: ProfileName | None = None
+    weights: Mapping[GoalName, Weight] = {}
+    min_quality: Share | None = None
+    max_cost_usd: float | None = Field(None, ge=0)
+    max_ttft_ms: float | None = Field(None, ge=0)
+    max_latency_ms: float | None = Field(None, ge=0)
+    exploration: Exploration | None = None
+
+
+class Canary(Policy):
+    share: Share
+
+
+class Policies(_Section):
+    """``live`` serves, ``canary`` serves its share in its stead, ``shadow`` only writes to the log."""
+
+    live: Policy = Policy()
+    canary: Canary | None = None
+    shadow: Policy | None = None
+
+
+class Timeouts(_Section):
+    """Deadlines in seconds: of a client's request, of one attempt at a backend, of the answer."""
+
+    receive_s: float = Field(30, gt=0, description="for a request to arrive whole")
+
+    connect_s: float = Field(2, gt=0)
+    first_token_s: float = Field(30, gt=0, description="until a stream begins")
+    answer_s: float = Field(300, gt=0, description="for an answer that is not streamed")
+    idle_s: float = Field(20, gt=0, description="longest gap between two pieces of a stream")
+    total_s: float = Field(600, gt=0)
+    send_s: float = Field(60, gt=0, description="longest wait for a client that does not read")
+
+
+class Price(_Section):
+    """USD per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(None, ge=0)
+
+
+class Backend(_Section):
+    url: BackendUrl
+    api_key: Secret | None = None
+    model: str | None = Field(None, description="the model's name at this backend, if it differs")
+    extra_body: Mapping[str, Any] = Field({}, description="fields set in every request to it")
+    transport: Literal["lean", "httpx2"] = "lean"
+    endpoints: frozenset[EndpointName] | None = Field(
+        None, min_length=1, description="what it speaks, if not all that the model says"
+    )
+    name: Name | None = Field(None, description="what clients see of it; host and port by default")
+
+    @property
+    def address(self) -> str:
+        """The base URL without a slash at the end."""
+        return str(self.url).rstrip("/")
+
+    @property
+    def label(self) -> str:
+        return self.name or f"{self.url.host}:{self.url.port}"
+
+
+class Model(_Section):
+    backends: tuple[Backend, ...] = Field(min_length=1)
+    price_usd_per_mtok: Price | None = None
+    context_tokens: int | None = Field(None, gt=0)
+    parameters_b: float | None = Field(None, gt=0)
+    active_parameters_b: float | None = Field(None, gt=0)
+    released: datetime.date | None = None
+    security_level: int | None = Field(None, ge=0)
+    readability: Share | None = None
+    capabilities: frozenset[Literal["tools", "vision", "json_schema", "logprobs"]] | None = None
+    quality_prior: Share | None = None
+    endpoints: frozenset[EndpointName] = Field(
+        frozenset({"chat", "completions"}),
+        min_length=1,
+        description="what its backends speak; responses and messages reach a chat backend as chat",
+    )
+
+
+class Config(_Section):
+    server: Server = Server()
+    auth: Auth = Auth()
+    state: State = State()
+    router: Router = Router()
+    timeouts: Timeouts = Timeouts()
+    decision_log: DecisionLog | None = None
+    policies: Policies = Policies()
+    models: Mapping[Name, Model] = Field(min_length=1)
