@@ -91,6 +91,9 @@ def _add_keys(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     create.add_argument("--allow", action="append", metavar="MODEL", help="only these models")
     create.add_argument("--deny", action="append", metavar="MODEL", default=[])
     create.add_argument("--objective", help="default profile: best, cheap, fast, …")
+    create.add_argument(
+        "--inline-flags", action="store_true", help="read [Flag: smallest model] in its prompts"
+    )
     create.add_argument("--expires-days", type=float)
     for name, kind in KEY_LIMITS.items():
         create.add_argument(f"--{name.replace('_', '-')}", type=kind)
@@ -102,6 +105,7 @@ def _add_keys(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
                 "allow": a.allow,
                 "deny": a.deny,
                 "routing": {} if a.objective is None else {"objective": a.objective},
+                "inline_flags": a.inline_flags,
                 **{name: getattr(a, name) for name in KEY_LIMITS},
             },
             expires_days=a.expires_days,

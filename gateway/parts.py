@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
+from gateway.cascade import FirstTry
 from gateway.clock import Clock, SystemClock
 from gateway.config import metrics_folder
 from gateway.decision.arms import Arms
@@ -80,13 +81,15 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
     decision_log = open_decision_log(config.decision_log, clock, metrics)
     feedback = None if decision_log is None else Feedback(decision_log, clock, metrics)
     door = open_door(config.auth, clock, metrics)
+    dispatcher = Dispatcher(config.timeouts, clock, metrics)
     pipeline = Pipeline(
         timeouts=config.timeouts,
         catalog=catalog,
         scorer=scorer,
         sessions=Sessions(clock),
         decider=decider,
-        dispatcher=Dispatcher(config.timeouts, clock, metrics),
+        dispatcher=dispatcher,
+        first_try=FirstTry(catalog, dispatcher, config.timeouts, clock, metrics),
         ledger=ledger,
         door=door,
         admission=Admission(config.server.max_inflight, metrics),

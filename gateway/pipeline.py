@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import msgspec
 
+from gateway.cascade import FirstQuestion, FirstTry, Kept
 from gateway.clock import Clock
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, RoutedDecision
-from gateway.decision.endpoints import Endpoint
+from gateway.decision.endpoints import CHAT, Endpoint
 from gateway.decision.features import PromptFeatures, featurise
-from gateway.decision.flags import FlagError, parse_flags, parse_model_name
+from gateway.decision.flags import FlagError, RoutingFields, parse_flags, parse_model_name
+from gateway.decision.inline_flags import take_inline_flags
 from gateway.decision.request import ParsedRequest, parse_request
 from gateway.decision.scoring import Scorer
 from gateway.decision.sessions import Sessions
@@ -29,6 +30,7 @@ from gateway.errors import (
     InvalidRequest,
     RoutingInfeasible,
     StreamInterrupted,
+    quoted,
 )
 from gateway.ledger.accounting import Ledger, Reservation
 from gateway.ledger.decision_log import DecisionLog
@@ -97,6 +99,7 @@ class Pipeline:
     sessions: Sessions
     decider: Decider
     dispatcher: Dispatcher
+    first_try: FirstTry
     ledger: Ledger
     door: Door
     admission: Admission
@@ -168,7 +171,7 @@ class Pipeline:
                     session_id = plan.decision.selected.flags.session_id
                     self.sessions.note(principal.name, session_id, plan.features, row.model)
                 if meter is not None and hold is not None:
-                    meter.settle(hold, row.usage.total_tokens, row.cost_nanos or 0)
+                    meter.settle(hold, row.total_tokens, row.cost_nanos or 0)
                 if self.decision_log is not None:
                     self.decision_log.note(plan.decision, plan.features, row)
                 if self.feedback is not None:
@@ -185,13 +188,18 @@ class Pipeline:
         """
         laps = [self.clock.monotonic_s()]
         request = parse_request(incoming.body, incoming.endpoint, incoming.headers)
+        inline: RoutingFields | None = None
         try:
+            if principal.routing is not None and principal.routing.reads_inline_flags:
+                request, inline = take_inline_flags(request)
             model = parse_model_name(request.model)
-            flags = parse_flags(model, incoming.headers, request.routing, principal.routing)
+            flags = parse_flags(model, incoming.headers, request.routing, principal.routing, inline)
         except FlagError as error:
             raise InvalidRequest(str(error), param=error.field) from error
         self.decider.check_model(model)
         principal.check_model(model.pinned)
+        if flags.flags.cascade is not None:
+            self._check_verifier(flags.flags.cascade.verifier, principal)
         laps.append(self.clock.monotonic_s())
         prompt = request.prompt
         features = featurise(
@@ -219,12 +227,27 @@ class Pipeline:
         self.metrics.observe_decision(laps, overhead_s)
         return Plan(incoming.request_id, request, features, decision, principal, overhead_s)
 
+    def _check_verifier(self, name: str | None, principal: Principal) -> None:
+        if name is None:
+            return
+        model = self.catalog.models.get(name)
+        if model is None or not model.serves(CHAT.name):
+            text = f"routing.cascade.verifier must name a configured chat model, not {quoted(name)}"
+            raise InvalidRequest(text, param="routing.cascade.verifier")
+        principal.check_model(name)
+
     async def _answer(self, plan: Plan, record: Reservation, reply: Reply) -> None:
         """Dispatch and stream. However it ends, ``record`` says so when this returns or raises."""
         trail = Trail()
         request = plan.request
         call = UpstreamCall(request.is_stream, plan.request_id, request.question_for)
         try:
+            if plan.decision.plan.first_try is not None:
+                kept = await self._try_first(plan, record, trail)
+                if kept is not None:
+                    await self._send_kept(kept, plan, record, trail, reply)
+                    record.outcome = "ok"
+                    return
             answer = await self.dispatcher.dispatch(self._backends(plan), call, trail)
             try:
                 await self._relay(answer, plan, record, trail, reply)
@@ -252,12 +275,37 @@ class Pipeline:
             for backend in model.usable_backends(self.clock.monotonic_s(), endpoint.name):
                 yield name, backend
 
+    async def _try_first(self, plan: Plan, record: Reservation, trail: Trail) -> Kept | None:
+        """Ask the cheaper model of a cascade; its answer, if it is sure enough to be kept."""
+        model = plan.decision.plan.first_try
+        cascade = plan.decision.selected.flags.cascade
+        if model is None or cascade is None:
+            return None
+        question = FirstQuestion(plan.request, plan.request_id, plan.features.ask, cascade)
+        return await self.first_try.ask(model, question, record, trail)
+
+    async def _send_kept(
+        self, kept: Kept, plan: Plan, record: Reservation, trail: Trail, reply: Reply
+    ) -> None:
+        """Pass on an answer that was held back: in one go, also as a stream."""
+        price = self.ledger.pricer(record, kept.model)
+        if not plan.request.is_stream:
+            body, _ = kept.wire.restamp(kept.pieces[0], kept.model, price)
+            await reply.answer(plan.headers(trail), body)
+            return
+        record.first_token_s = self.clock.monotonic_s()
+        reader = kept.wire.reader(kept.model, price, wants_usage=plan.request.wants_usage)
+        await reply.begin_stream(plan.headers(trail), reader.error_event)
+        chunks = [reader.take(piece).data for piece in kept.pieces]
+        await reply.send(b"".join([data for data in chunks if data is not None]) + reader.end())
+        await reply.end_stream()
+
     async def _relay(
         self, answer: OpenAnswer, plan: Plan, record: Reservation, trail: Trail, reply: Reply
     ) -> None:
         """Pass a committed answer on, naming the model that served and what it cost."""
         model = answer.attempt.model
-        price = partial(self.ledger.price_usd, model)
+        price = self.ledger.pricer(record, model)
         progress = record.progress
         if not plan.request.is_stream:
             body, progress.usage = answer.wire.restamp(answer.body, model, price)

@@ -27,7 +27,8 @@ def print_replay(replay: Replay, console: Console | None = None) -> None:
     if replay.agreement is None:
         return
     console.print(
-        f"{replay.pinned} requests named their model, {replay.infeasible} have no feasible model; "
+        f"{replay.pinned} requests named their model, {replay.cascades} were cascades, "
+        f"{replay.infeasible} have no feasible model; "
         f"on the others the policies agree in {replay.agreement:.1%}"
     )
     table = Table(title="Mean per request", title_justify="left")

@@ -11,15 +11,18 @@ def routing_headers(
 ) -> dict[str, str]:
     """Headers for an answer or an error, once a decision exists."""
     served = trail.attempts[-1].model if trail.attempts else decision.plan.chosen
+    reason = decision.plan.reason
+    if trail.verdict is not None:
+        reason = f"{trail.verdict}; {reason}"
     headers = {
         "x-request-id": request_id,
         "x-routing-decision-id": decision.decision_id,
         "x-routing-model": served,
         "x-routing-profile": decision.profile,
-        "x-routing-reason": _ascii(decision.plan.reason),
+        "x-routing-reason": _ascii(reason),
         "x-routing-predicted-quality": f"{decision.chosen.quality:.4f}",
         "x-routing-overhead-ms": f"{overhead_s * 1e3:.2f}",
-        "x-routing-attempts": str(len(trail.attempts)),
+        "x-routing-attempts": str(trail.count),
         "x-routing-policy-version": decision.policy_version,
     }
     if decision.chosen.cost_usd is not None:

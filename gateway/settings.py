@@ -121,6 +121,9 @@ class Server(_Section):
 class Auth(_Section):
     mode: Literal["open", "keys"] = "open"
     keys: Path = Field(Path("thalamus-keys.db"), description="where thalamus keys keeps them")
+    inline_flags: bool = Field(
+        False, description="mode open: read [Flag: …] in prompts; in mode keys each key says it"
+    )
 
 
 class State(_Section):

@@ -2,9 +2,9 @@
 
 They apply in this order: ``backend``, ``models.allow``, ``models.deny``, ``capabilities``,
 ``context_tokens``, ``guarantee``, ``min_quality``, ``max_cost_usd``, ``max_ttft_ms``,
-``max_latency_ms``.
-A window or a set of capabilities that was never declared passes. A bound on a predicted quantity
-that is unknown does not: a bound that cannot be checked is not honoured.
+``max_latency_ms``, ``max_input_usd_per_mtok``, ``max_output_usd_per_mtok``.
+A window or a set of capabilities that was never declared passes. A bound on a number that is
+unknown does not: a bound that cannot be checked is not honoured.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from policies.types import Candidate, Guarantee, Needs, RoutingFlags, Violation
 
 _Read = Callable[[Candidate], float | None]
 
-#: Constraints on a predicted number: how to read it, and 1 for a ceiling or -1 for a floor.
+#: Constraints on a number: how to read it, and 1 for a ceiling or -1 for a floor.
 _BOUNDED: tuple[tuple[str, _Read, int], ...] = (
     ("min_quality", attrgetter("quality"), -1),
     ("max_cost_usd", attrgetter("cost_usd"), 1),
     ("max_ttft_ms", attrgetter("ttft_ms"), 1),
     ("max_latency_ms", attrgetter("latency_ms"), 1),
+    ("max_input_usd_per_mtok", attrgetter("input_usd_per_mtok"), 1),
+    ("max_output_usd_per_mtok", attrgetter("output_usd_per_mtok"), 1),
 )
 _SIGNS = {name: sign for name, _, sign in _BOUNDED}
-#: Names of the limits on a predicted number.
-BOUNDED = tuple(_SIGNS)
 
 
 def find_violations(

@@ -14,7 +14,15 @@ Verdict = tuple[Violation, ...]
 
 #: The limits that ``relax`` gives up, the one that is missed least first: a wait, then money, and
 #: last the worth of the answer and what was promised of it.
-RELAX_ORDER = ("max_latency_ms", "max_ttft_ms", "max_cost_usd", "min_quality", "guarantee")
+RELAX_ORDER = (
+    "max_latency_ms",
+    "max_ttft_ms",
+    "max_output_usd_per_mtok",
+    "max_input_usd_per_mtok",
+    "max_cost_usd",
+    "min_quality",
+    "guarantee",
+)
 _BITS = {name: 1 << place for place, name in enumerate(RELAX_ORDER)}
 
 #: How far off a constraint counts that is not a bound on a prediction. A backend may come back by

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from policies.cascade import with_first_try
 from policies.choose import choose
-from policies.constraints import BOUNDED, is_beyond
+from policies.constraints import is_beyond
 from policies.explore import chances, pick
 from policies.types import Decision, Policy, RoutingFlags, Situation
 
 DEFAULT_POLICY = Policy()
+
+#: The limits that a policy may set.
+_LIMITS = ("min_quality", "max_cost_usd", "max_ttft_ms", "max_latency_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +35,24 @@ def select(situation: Situation, policy: Policy = DEFAULT_POLICY) -> Selection:
     """
     flags = fill(situation.flags, policy)
     decision = choose(situation.candidates, flags, situation.needs)
-    if flags.is_pinned or flags.guarantee is not None:
+    if flags.is_pinned:
+        decision = _alone(decision, flags, "the request names its model")
+        return Selection(decision, flags, {decision.chosen: 1.0})
+    if flags.guarantee is not None:
+        decision = _alone(decision, flags, "a guarantee holds for its own order")
         return Selection(decision, flags, {decision.chosen: 1.0})
     if situation.stay_with is not None and situation.stay_with in decision.order:
         kept = _put_first(decision, situation.stay_with, "stays with the model of the conversation")
+        kept = _alone(kept, flags, "the conversation stays with its model")
         return Selection(kept, flags, {kept.chosen: 1.0})
     if policy.exploration is None:
-        return Selection(decision, flags, {decision.chosen: 1.0})
+        return Selection(_cascaded(decision, flags), flags, {decision.chosen: 1.0})
     found = chances(decision, policy.exploration)
     picked = pick(found, situation.draw)
     if picked != decision.chosen:
         reason = f"explored in place of {decision.chosen}"
         decision = _put_first(decision, picked, reason)
-    return Selection(decision, flags, found)
+    return Selection(_cascaded(decision, flags), flags, found)
 
 
 def fill(flags: RoutingFlags, policy: Policy) -> RoutingFlags:
@@ -57,7 +66,7 @@ def fill(flags: RoutingFlags, policy: Policy) -> RoutingFlags:
         objective = policy.objective or flags.objective
         flags = replace(flags, objective=objective, weights=policy.weights)
     limits: dict[str, Any] = {}
-    for name in BOUNDED:
+    for name in _LIMITS:
         limit = _open_limit(name, flags, policy)
         if limit is not None:
             limits[name] = limit
@@ -72,6 +81,16 @@ def _open_limit(name: str, flags: RoutingFlags, policy: Policy) -> float | None:
         return limit
     is_clamp_alone = asked == flags.clamps.get(name)
     return limit if is_clamp_alone and is_beyond(name, asked, limit) else None
+
+
+def _cascaded(decision: Decision, flags: RoutingFlags) -> Decision:
+    cascade = flags.cascade
+    return decision if cascade is None else with_first_try(decision, flags, cascade)
+
+
+def _alone(decision: Decision, flags: RoutingFlags, why: str) -> Decision:
+    """Under a cascade, say why the chosen model is asked at once."""
+    return decision if flags.cascade is None else replace(decision, no_first_try=why)
 
 
 def _put_first(decision: Decision, model: str, reason: str) -> Decision:

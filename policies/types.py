@@ -36,6 +36,8 @@ class Candidate:
     readability: float | None = None
     capabilities: frozenset[str] | None = None
     is_usable: bool = True
+    input_usd_per_mtok: float | None = None
+    output_usd_per_mtok: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,18 @@ class Guarantee:
 
 
 @dataclass(frozen=True, slots=True)
+class Cascade:
+    """Ask a cheaper model first and keep its answer where that is sure enough; see policies.cascade.
+
+    ``accept`` in [0, 1] is how sure: the mean probability (geometric) that the answer's own tokens
+    had, or with a ``verifier`` the probability that this model finds the answer right.
+    """
+
+    accept: float
+    verifier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingFlags:
     """The effective routing flags of one request, after precedence and clamps.
 
@@ -77,6 +91,8 @@ class RoutingFlags:
     max_cost_usd: float | None = None
     max_ttft_ms: float | None = None
     max_latency_ms: float | None = None
+    max_input_usd_per_mtok: float | None = None
+    max_output_usd_per_mtok: float | None = None
     allow: tuple[str, ...] | None = None
     deny: tuple[str, ...] = ()
     on_infeasible: OnInfeasible = "error"
@@ -85,6 +101,7 @@ class RoutingFlags:
     router: RouterName = "perceptive"
     willingness_to_pay_usd: float | None = None
     guarantee: Guarantee | None = None
+    cascade: Cascade | None = None
     clamps: Mapping[str, float] = field(default_factory=dict)
     is_pinned: bool = False
     #: Where the flags came from is no part of what they say, so equal flags may differ in it.
@@ -170,13 +187,16 @@ class Evaluated:
 class Decision:
     """The plan for one request.
 
-    ``order`` is who to try, best first; ``relaxed`` names the limits that were given up.
+    ``order`` is who to try, best first; ``relaxed`` names the limits that were given up. Under a
+    cascade ``first_try`` is asked before them, or ``no_first_try`` says why nobody is.
     """
 
     order: tuple[str, ...]
     evaluated: tuple[Evaluated, ...]
     reason: str
     relaxed: tuple[str, ...] = ()
+    first_try: str | None = None
+    no_first_try: str | None = None
 
     @property
     def chosen(self) -> str:

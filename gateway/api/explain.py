@@ -28,6 +28,7 @@ def decision_document(plan: Plan, catalog: Catalog) -> bytes:
         "chosen": decision.plan.chosen,
         "order": list(decision.plan.order),
         "relaxed": list(decision.plan.relaxed),
+        "first_try": decision.plan.first_try,
         "effective_routing": decision.effective_routing,
         "explanation": decision.plan.reason,
         "warnings": list(decision.warnings),

@@ -35,6 +35,12 @@ class CatalogModel:
         )
         return micros / 1e6
 
+    @property
+    def usd_per_mtok(self) -> tuple[float | None, float | None]:
+        """Prices of a million tokens read and written by the list."""
+        price = self.config.price_usd_per_mtok
+        return (None, None) if price is None else (price.input, price.output)
+
     def serves(self, endpoint: str) -> bool:
         """Whether any of its backends can be asked for this."""
         return any(backend.serves(endpoint) for backend in self.backends)

@@ -123,7 +123,11 @@ class Decider:
             profile="pinned" if request.pinned is not None else selected.flags.objective,
             plan=plan,
             chosen=chosen,
-            warnings=(*parsed.warnings, *_doubts(request, endpoint, parsed, predictions, models)),
+            warnings=(
+                *parsed.warnings,
+                *_no_first_try(plan),
+                *_doubts(request, endpoint, parsed, predictions, models),
+            ),
             parsed=ParsedFlags(selected.flags, parsed.warnings),
             selected=selected,
         )
@@ -182,6 +186,7 @@ class Decider:
                 config.readability,
                 model.capabilities,
                 bool(usable),
+                *model.usd_per_mtok,
             )
             found.append(candidate)
         return tuple(found)
@@ -194,6 +199,10 @@ def _latency(backend: BackendHandle, tokens: float) -> tuple[float | None, float
     if ttft_ms is None or token_ms is None:
         return ttft_ms, None
     return ttft_ms, ttft_ms + tokens * token_ms
+
+
+def _no_first_try(plan: Decision) -> list[str]:
+    return [] if plan.no_first_try is None else [f"no cascade: {plan.no_first_try}"]
 
 
 def _doubts(

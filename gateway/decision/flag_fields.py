@@ -14,13 +14,15 @@ from typing import NoReturn, TypedDict, cast, get_args
 
 from gateway.errors import quoted
 from policies.presets import PROFILES
-from policies.types import GOALS, Explain, Guarantee, OnInfeasible, RouterName
+from policies.types import GOALS, Cascade, Explain, Guarantee, OnInfeasible, RouterName
 
 MAX_LIST_ENTRIES = 1000
 #: Longest session id and longest model name, in characters.
 MAX_NAME_CHARS = 256
 #: Far above what any weight needs, and far below where sums of floats lose a quality of 1.
 MAX_WEIGHT = 1e6
+#: How sure a first answer must be where the caller does not say.
+DEFAULT_ACCEPT = 0.8
 #: Below this the weight that stands for it would drown every other goal.
 MIN_WILLINGNESS_USD = 1e-9
 
@@ -47,6 +49,8 @@ class RoutingFields(TypedDict, total=False):
     max_cost_usd: float
     max_ttft_ms: float
     max_latency_ms: float
+    max_input_usd_per_mtok: float
+    max_output_usd_per_mtok: float
     allow: tuple[str, ...]
     deny: tuple[str, ...]
     on_infeasible: OnInfeasible
@@ -54,6 +58,7 @@ class RoutingFields(TypedDict, total=False):
     session_id: str
     router: RouterName
     guarantee: Guarantee
+    cascade: Cascade
 
 
 def read_routing(document: object, field: str = "routing") -> RoutingFields:
@@ -142,9 +147,9 @@ def _read_synonyms(body: Mapping[str, object], is_pinned: bool) -> tuple[Routing
         fields["session_id"] = _name(session, "session_id")
     ceilings = _read_max_price(body.get("provider"), warnings)
     if (ceiling := body.get("max_cost")) is not None:
-        ceilings.append(_number(ceiling, "max_cost"))
-    if ceilings:
-        fields["max_cost_usd"] = min(ceilings)
+        number = _number(ceiling, "max_cost")
+        ceilings["max_cost_usd"] = min(number, ceilings.get("max_cost_usd", number))
+    fields.update(ceilings)
     if (willingness := body.get("willingness_to_pay")) is not None:
         fields["willingness_to_pay_usd"] = _number(
             willingness, "willingness_to_pay", lowest=MIN_WILLINGNESS_USD
@@ -152,24 +157,25 @@ def _read_synonyms(body: Mapping[str, object], is_pinned: bool) -> tuple[Routing
     return fields, warnings
 
 
-def _read_max_price(provider: object, warnings: list[str]) -> list[float]:
-    """Read OpenRouter's ``provider.max_price.request``, in USD.
+def _read_max_price(provider: object, warnings: list[str]) -> RoutingFields:
+    """Read OpenRouter's ``provider.max_price``: USD per million tokens, and USD for a request.
 
-    Ceilings on the price of a token are refused: ours is on the price of the whole request, and a
-    ceiling that is not kept is worse than none. Preferences among hosts are reported as unused.
+    A ceiling of another kind is refused: one that is not kept is worse than none. Preferences among
+    hosts are reported as unused.
     """
     options = dict(_entries(provider, "provider"))
     prices = dict(_entries(options.pop("max_price", None), "provider.max_price"))
     if options:
         names = ", ".join(f"provider.{path_part(name)}" for name in list(options)[:3])
         warnings.append(f"not used: {names}")
-    ceilings = []
+    ceilings: dict[str, object] = {}
     for name, price in prices.items():
-        if name != "request":
-            field = f"provider.max_price.{path_part(name)}"
-            raise FlagError(field, "is not offered; use routing.max_cost_usd, for a whole request")
-        ceilings.append(_number(price, "provider.max_price.request"))
-    return ceilings
+        field = f"provider.max_price.{path_part(name)}"
+        if name not in _MAX_PRICES:
+            known = ", ".join(_MAX_PRICES)
+            raise FlagError(field, f"is not offered; prices can be bounded by {known}")
+        ceilings[_MAX_PRICES[name]] = _number(price, field)
+    return cast("RoutingFields", ceilings)
 
 
 def _entries(
@@ -250,10 +256,6 @@ def _models(value: object, field: str) -> dict[str, object]:
     }
 
 
-def _not_offered(value: object, field: str) -> NoReturn:
-    raise FlagError(field, "is not offered by this build of the gateway")
-
-
 def _kind(value: object) -> str:
     kinds = {bool: "true or false", str: "a string", list: "a list", dict: "an object"}
     return kinds.get(type(value), "null" if value is None else "a number")
@@ -266,6 +268,18 @@ def _guarantee(value: object, field: str) -> Guarantee:
     return Guarantee(
         risk=_open_share(entries["risk"], f"{field}.risk"),
         confidence=_open_share(entries.get("confidence", 0.9), f"{field}.confidence"),
+    )
+
+
+def _cascade(value: object, field: str) -> Cascade | None:
+    """``true`` for the default one, ``false`` for none."""
+    if isinstance(value, bool):
+        return Cascade(DEFAULT_ACCEPT) if value else None
+    entries = dict(_entries(value, field, _CASCADE))
+    verifier = entries.get("verifier")
+    return Cascade(
+        accept=read_share(entries.get("accept", DEFAULT_ACCEPT), f"{field}.accept"),
+        verifier=None if verifier is None else _name(verifier, f"{field}.verifier"),
     )
 
 
@@ -303,9 +317,31 @@ def _text_in(text: str, header: str) -> object:
     return text
 
 
+def _cascade_in(text: str, header: str) -> object:
+    """Decode ``true``, ``false``, or ``accept=0.9,verifier=NAME``, or the same as a JSON object."""
+    if text in {"true", "false"}:
+        return text == "true"
+    if text.startswith("{"):
+        return _pairs_in(text, header)
+    wish: dict[str, object] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise FlagError(header, f"must be true, false or accept=0.9, not {quoted(text)}")
+        wish[name] = parse_number(value, header) if name == "accept" else value
+    return wish
+
+
 _Reader = Callable[[object, str], object]
 _GOALS = dict.fromkeys(GOALS)
+#: What OpenRouter calls the ceilings on prices, and what they are here.
+_MAX_PRICES = {
+    "prompt": "max_input_usd_per_mtok",
+    "completion": "max_output_usd_per_mtok",
+    "request": "max_cost_usd",
+}
 _GUARANTEE = dict.fromkeys(("risk", "confidence"))
+_CASCADE = dict.fromkeys(("accept", "verifier"))
 _MODEL_LISTS: dict[str, _Reader] = {"allow": _allowed, "deny": _names}
 _READERS: dict[str, _Reader] = {
     "objective": partial(read_choice, choices=PROFILES),
@@ -314,10 +350,12 @@ _READERS: dict[str, _Reader] = {
     "max_cost_usd": _number,
     "max_ttft_ms": _number,
     "max_latency_ms": _number,
+    "max_input_usd_per_mtok": _number,
+    "max_output_usd_per_mtok": _number,
     "models": _models,
     "on_infeasible": partial(read_choice, choices=get_args(OnInfeasible)),
     "guarantee": _guarantee,
-    "cascade": _not_offered,
+    "cascade": _cascade,
     "explain": partial(read_choice, choices=get_args(Explain)),
     "session_id": _name,
     "router": partial(read_choice, choices=get_args(RouterName)),
@@ -329,8 +367,9 @@ _HEADERS: dict[str, tuple[str, Callable[[str, str], object], _Reader]] = {
         for decode, names in (
             (_pairs_in, ("weights", "guarantee")),
             (parse_number, ("min_quality", "max_cost_usd", "max_ttft_ms", "max_latency_ms")),
+            (parse_number, ("max_input_usd_per_mtok", "max_output_usd_per_mtok")),
             (_text_in, ("objective", "on_infeasible", "explain", "session_id", "router")),
-            (_text_in, ("cascade",)),
+            (_cascade_in, ("cascade",)),
         )
         for name in names
     },

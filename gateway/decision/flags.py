@@ -1,8 +1,8 @@
 """The four layers of routing flags made one: what a request asks for and what its key permits.
 
-A body outranks the headers, they outrank the model's name, that the key's defaults. Each layer
-overrides field by field; an ``objective`` replaces all weights below it, ``weights`` single goals.
-Last come the clamps of the key, which no layer gets past.
+A body outranks flags inside the prompt, those the headers, they the model's name, that the key's
+defaults. Each layer overrides field by field; an ``objective`` replaces all weights below it,
+``weights`` single goals. Last come the clamps of the key, which no layer gets past.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class KeyRouting:
 
     ``defaults`` come from ``read_routing``; they say how to choose, so a request that names its
     model leaves them aside. The clamps hold for every request: only models of ``allow`` (None is
-    all), none of ``deny``, and bounds that a request can only make tighter.
+    all), none of ``deny``, and bounds that a request can only make tighter. ``reads_inline_flags``
+    permits flags inside the prompt.
     """
 
     defaults: RoutingFields = field(default_factory=RoutingFields)
@@ -69,6 +70,7 @@ class KeyRouting:
     max_cost_usd: float | None = None
     max_ttft_ms: float | None = None
     max_latency_ms: float | None = None
+    reads_inline_flags: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +100,17 @@ class ParsedFlags:
             "session_id": flags.session_id,
             "router": flags.router,
         }
+        for name in ("max_input_usd_per_mtok", "max_output_usd_per_mtok"):
+            if (ceiling := getattr(flags, name)) is not None:
+                document[name] = ceiling
         if flags.guarantee is not None:
             promise = flags.guarantee
             document["guarantee"] = {"risk": promise.risk, "confidence": promise.confidence}
+        if flags.cascade is not None:
+            document["cascade"] = {
+                "accept": flags.cascade.accept,
+                "verifier": flags.cascade.verifier,
+            }
         if flags.willingness_to_pay_usd is not None:
             document["willingness_to_pay"] = flags.willingness_to_pay_usd
         return document
@@ -187,16 +197,19 @@ def parse_flags(
     headers: Mapping[str, str],
     body: Mapping[str, object],
     key_defaults: KeyRouting | None = None,
+    inline: RoutingFields | None = None,
 ) -> ParsedFlags:
     """Merge the layers of one request and clamp them to what its key permits.
 
-    ``headers`` have lower-case names; ``body`` holds the decoded routing fields of the request.
+    ``headers`` have lower-case names; ``body`` holds the decoded routing fields of the request,
+    ``inline`` the flags of its prompt.
     Raises FlagError naming the first field that cannot be used.
     """
     is_flagged = SESSION_HEADER in headers or any(h.startswith(HEADER_PREFIX) for h in headers)
-    if not body and not is_flagged and key_defaults is None and model.threshold is None:
+    is_plain = not body and not is_flagged and not inline
+    if is_plain and key_defaults is None and model.threshold is None:
         return _plain(model)
-    return _parse_layers(model, headers if is_flagged else {}, body, key_defaults)
+    return _parse_layers(model, headers if is_flagged else {}, inline or {}, body, key_defaults)
 
 
 @lru_cache(maxsize=4096)
@@ -204,19 +217,20 @@ def _plain(model: ModelRequest) -> ParsedFlags:
     """The flags of a request that says nothing but its model's name, which is most of them."""
     if model.pinned is None:
         return _PLAIN[model.profile]
-    return _parse_layers(model, {}, {}, None)
+    return _parse_layers(model, {}, {}, {}, None)
 
 
 def _parse_layers(
     model: ModelRequest,
     headers: Mapping[str, str],
+    inline: RoutingFields,
     body: Mapping[str, object],
     key_defaults: KeyRouting | None,
 ) -> ParsedFlags:
     is_pinned = model.pinned is not None
     in_body, warnings = read_body(body, is_pinned)
     in_headers = read_headers(headers) if headers else RoutingFields()
-    asked = [_model_layer(model), in_headers, in_body]
+    asked = [_model_layer(model), in_headers, inline, in_body]
     key = key_defaults if key_defaults is not None else _FREE
     merged = _merge(asked if is_pinned else [key.defaults, *asked])
     clamps = _clamp(merged, key, asked, warnings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -17,6 +18,7 @@ from gateway.decision.decide import RoutedDecision
 from gateway.ledger.savings import compare
 from gateway.telemetry.logs import RequestLog
 from gateway.telemetry.metrics import Metrics
+from gateway.upstream.answers import Pricer
 from gateway.upstream.dispatch import Trail
 from gateway.upstream.stream import Progress
 from gateway.upstream.usage import TokenUsage
@@ -27,6 +29,14 @@ Outcome = Literal["ok", "cancelled", "error"]
 NANOS_PER_USD = 1_000_000_000
 #: Rows kept in memory for the console.
 RECENT_ROWS = 500
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """An answer that was paid for and not passed on: a first try, or a verifier's verdict on it."""
+
+    model: str
+    usage: TokenUsage
+    cost_nanos: int | None = None
 
 
 class Reservation(msgspec.Struct):
@@ -47,18 +57,34 @@ class Reservation(msgspec.Struct):
     error_code: str | None = None
     first_token_s: float | None = None
     progress: Progress = msgspec.field(default_factory=Progress)
+    spent: list[Spent] = msgspec.field(default_factory=list)
+    #: The model of a first try that was kept, and what is said of that.
+    kept: tuple[str, str] | None = None
     is_settled: bool = False
 
     def note_attempts(self, trail: Trail) -> None:
         """Take over who was asked: the last attempt is the one that answered or failed."""
-        self.attempts = len(trail.attempts)
+        self.attempts = trail.count
         if trail.attempts:
             self.model = trail.attempts[-1].model
             self.backend = trail.attempts[-1].backend.name
 
+    def keep_first_try(self, model: str, verdict: str) -> None:
+        self.kept = (model, verdict)
 
-class LedgerRow(msgspec.Struct, frozen=True):
-    """One finished request."""
+    def discard(self, model: str) -> None:
+        """Account for what was answered so far as a first try that nobody sees."""
+        self.spend(model, self.progress.usage or _estimate(self))
+        self.progress = Progress()
+
+    def spend(self, model: str, usage: TokenUsage | None) -> None:
+        """Account for an answer beside the one that is passed on."""
+        if usage is not None and usage.total_tokens:
+            self.spent.append(Spent(model, usage))
+
+
+class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One finished request. ``usage`` is the answer's; the cost is of all that was ``spent``, too."""
 
     request_id: str
     decision_id: str
@@ -77,6 +103,11 @@ class LedgerRow(msgspec.Struct, frozen=True):
     predicted_quality: float
     ttft_ms: float | None
     duration_ms: float
+    spent: tuple[Spent, ...] = ()
+
+    @property
+    def total_tokens(self) -> int:
+        return self.usage.total_tokens + sum(other.usage.total_tokens for other in self.spent)
 
 
 class Ledger:
@@ -103,12 +134,15 @@ class Ledger:
         principal: str,
     ) -> Reservation:
         """Open the record of a request, holding what the plan's dearest model could cost."""
+        plan = decision.plan
         prices = [
             e.candidate.cost_usd
-            for e in decision.plan.evaluated
-            if e.candidate.model in decision.plan.order and e.candidate.cost_usd is not None
+            for e in plan.evaluated
+            if e.candidate.model in plan.order and e.candidate.cost_usd is not None
         ]
         held = round(max(prices) * NANOS_PER_USD) if prices else None
+        if held is not None and plan.first_try is not None:
+            held *= 2  # no model of the plan is dearer, and two of them may answer
         reservation = Reservation(
             request_id,
             decision,
@@ -128,25 +162,33 @@ class Ledger:
         reservation.is_settled = True
         del self._open[reservation.decision.decision_id]
         usage = reservation.progress.usage or _estimate(reservation)
-        usd = self.price_usd(reservation.model, usage)
+        spent = tuple(
+            Spent(s.model, s.usage, _nanos(self.price_usd(s.model, s.usage)))
+            for s in reservation.spent
+        )
+        nanos = [_nanos(self.price_usd(reservation.model, usage)), *(s.cost_nanos for s in spent)]
+        known = [n for n in nanos if n is not None]
+        plan = reservation.decision.plan
+        chosen, reason = reservation.kept or (plan.chosen, plan.reason)
         row = LedgerRow(
             request_id=reservation.request_id,
             decision_id=reservation.decision.decision_id,
             principal=reservation.principal,
             at_s=self._clock.wall_s(),
             profile=reservation.decision.profile,
-            chosen_model=reservation.decision.plan.chosen,
+            chosen_model=chosen,
             model=reservation.model,
             backend=reservation.backend,
-            reason=reservation.decision.plan.reason,
+            reason=reason,
             outcome=reservation.outcome,
             error_code=reservation.error_code,
             attempts=reservation.attempts,
             usage=usage,
-            cost_nanos=None if usd is None else round(usd * NANOS_PER_USD),
+            cost_nanos=sum(known) if known else None,
             predicted_quality=reservation.decision.chosen.quality,
             ttft_ms=_ms(reservation.first_token_s, reservation.started_s),
             duration_ms=(self._clock.monotonic_s() - reservation.started_s) * 1e3,
+            spent=spent,
         )
         self.recent.append(row)
         self._count(row, reservation.decision)
@@ -157,6 +199,19 @@ class Ledger:
         return self._catalog.models[model].cost_usd(
             usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
         )
+
+    def pricer(self, record: Reservation, model: str) -> Pricer:
+        """What the client is told that its answer cost, with all that was spent on the way."""
+        if not record.spent:
+            return partial(self.price_usd, model)
+        prices = [self.price_usd(s.model, s.usage) for s in record.spent]
+        before_usd = sum(usd for usd in prices if usd is not None)
+
+        def price(usage: TokenUsage) -> float | None:
+            usd = self.price_usd(model, usage)
+            return None if usd is None else before_usd + usd
+
+        return price
 
     def _count(self, row: LedgerRow, decision: RoutedDecision) -> None:
         self._metrics.request_finished(row)
@@ -190,6 +245,10 @@ def _estimate(reservation: Reservation) -> TokenUsage:
         completion_tokens=reservation.progress.events,
         is_estimated=True,
     )
+
+
+def _nanos(usd: float | None) -> int | None:
+    return None if usd is None else round(usd * NANOS_PER_USD)
 
 
 def _ms(later_s: float | None, earlier_s: float) -> float | None:

@@ -16,7 +16,7 @@ import msgspec
 from gateway.decision.arms import ShadowChoice
 from gateway.decision.decide import RoutedDecision
 from gateway.errors import LogUnreadable
-from gateway.ledger.accounting import NANOS_PER_USD, LedgerRow
+from gateway.ledger.accounting import NANOS_PER_USD, LedgerRow, Spent
 from gateway.upstream.usage import TokenUsage
 from policies.select import select
 from policies.types import Candidate, Decision, Needs, Policy, RoutingFlags, Situation
@@ -32,7 +32,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     is chosen for these inputs: by ``policy``, and where a canary runs, over both arms;
     ``propensity`` is that of ``chosen``.
     ``served`` is the model that answered or was asked last; it differs from ``chosen`` after a
-    fallback. ``cost_usd`` is the price of ``usage`` by the list, None where no price is known.
+    fallback, and where the answer of a cascade's ``first_try`` was kept. ``cost_usd`` is the price
+    of ``usage`` and of what was ``spent`` beside it by the list, None where no price is known.
     ``prompt`` is the human's question, written only where the configuration says so.
     """
 
@@ -64,6 +65,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     cost_usd: float | None
     ttft_ms: float | None
     duration_ms: float
+    first_try: str | None = None
+    spent: tuple[Spent, ...] = ()
     prompt: str | None = None
 
 
@@ -154,7 +157,9 @@ def decision_record(decision: RoutedDecision, row: LedgerRow, prompt: str | None
         shadow=selected.shadow,
         chosen=decision.plan.chosen,
         order=decision.plan.order,
-        reason=row.reason,
+        reason=decision.plan.reason,
+        first_try=decision.plan.first_try,
+        spent=row.spent,
         served=row.model,
         backend=row.backend,
         outcome=row.outcome,

@@ -25,12 +25,14 @@ class Replay:
 
     ``changed`` lists the decisions that did not come out the same again; ``infeasible`` counts those
     for which the other policy finds nobody, which count for no estimate. Requests that named their
-    model (``pinned``) are nobody's choice and left out too.
+    model (``pinned``) are nobody's choice, and what comes of a cascade (``cascades``) is not the
+    chosen model's alone: both are left out too.
     """
 
     decisions: int
     feedback: int
     pinned: int
+    cascades: int
     infeasible: int
     lost: int
     torn_lines: tuple[int, ...]
@@ -64,12 +66,14 @@ def replay_log(path: Path, policy: Policy | None, confidence: float = 0.95) -> R
         elif isinstance(record, LossRecord):
             lost += record.count
     changed = tuple(r.decision_id for r in records if not _replays(r))
-    open_records = [r for r in records if not r.flags.is_pinned]
+    free = [r for r in records if not r.flags.is_pinned]
+    open_records = [r for r in free if r.first_try is None]
     cases = [] if policy is None else _cases(open_records, policy)
     return Replay(
         decisions=len(records),
         feedback=sum(r.request_id in scores for r in records),
-        pinned=len(records) - len(open_records),
+        pinned=len(records) - len(free),
+        cascades=len(free) - len(open_records),
         infeasible=0 if policy is None else len(open_records) - len(cases),
         lost=lost,
         torn_lines=tuple(reading.torn_lines),
@@ -82,7 +86,11 @@ def replay_log(path: Path, policy: Policy | None, confidence: float = 0.95) -> R
 
 def _replays(record: DecisionRecord) -> bool:
     decision = replay_decision(record)
-    return decision.order == record.order and decision.reason == record.reason
+    return (
+        decision.order == record.order
+        and decision.reason == record.reason
+        and decision.first_try == record.first_try
+    )
 
 
 def _cases(records: Iterable[DecisionRecord], policy: Policy) -> list[_Case]:

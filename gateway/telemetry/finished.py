@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -12,6 +13,15 @@ class Usage(Protocol):
     def cached_tokens(self) -> int: ...
     @property
     def completion_tokens(self) -> int: ...
+
+
+class SpentBeside(Protocol):
+    @property
+    def model(self) -> str: ...
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def cost_nanos(self) -> int | None: ...
 
 
 class FinishedRequest(Protocol):
@@ -37,3 +47,5 @@ class FinishedRequest(Protocol):
     def ttft_ms(self) -> float | None: ...
     @property
     def duration_ms(self) -> float: ...
+    @property
+    def spent(self) -> Sequence[SpentBeside]: ...

@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from gateway.telemetry.finished import FinishedRequest
+from gateway.telemetry.finished import FinishedRequest, Usage
 from gateway.telemetry.registry import Registry
 from gateway.telemetry.series import Counter, Family, Store
 
@@ -39,6 +39,7 @@ REASONS = {
     "best": "best_effort",
     "explored": "explored",
     "stays": "conversation",
+    "cascade:": "cascade",
     **{
         goal: goal
         for goal in (
@@ -224,6 +225,12 @@ class Metrics:
         self.upstream_attempts = new.counters(
             "upstream_attempts_total", "Tries at a backend", "backend", "outcome"
         )
+        self.cascades = new.counters(
+            "cascade_first_tries_total",
+            "Answers of a cheaper model asked first: accepted, escalated or failed",
+            "model",
+            "result",
+        )
         self.fallbacks = new.counters(
             "fallbacks_total", "Requests answered by another model than chosen first", "model"
         )
@@ -271,11 +278,20 @@ class Metrics:
             if usage.completion_tokens > 1:
                 gap_ms = (row.duration_ms - row.ttft_ms) / (usage.completion_tokens - 1)
                 model.gap.observe(gap_ms / 1e3)
+        cost_nanos = row.cost_nanos
+        for other in row.spent:
+            if cost_nanos and other.cost_nanos:
+                cost_nanos -= other.cost_nanos
+            self._count_usage(other.model, other.usage, other.cost_nanos)
+        self._count_usage(row.model, usage, cost_nanos)
+
+    def _count_usage(self, name: str, usage: Usage, cost_nanos: int | None) -> None:
+        model = self._by_model.get(name) or self._know(name)
         model.input.inc(usage.prompt_tokens - usage.cached_tokens)
         model.cached.inc(usage.cached_tokens)
         model.output.inc(usage.completion_tokens)
-        if row.cost_nanos:
-            model.cost.inc(row.cost_nanos * 1e-9)
+        if cost_nanos:
+            model.cost.inc(cost_nanos * 1e-9)
 
     def _count_outcome(self, row: FinishedRequest) -> None:
         key = (row.model, row.profile, row.outcome)

@@ -25,12 +25,14 @@ class KeyPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """What the holder of a key may do. None leaves a thing unlimited.
 
     ``routing`` holds defaults as a ``routing`` object, which requests may change; the four bounds
-    below it clamp what they ask. Budgets end at midnight UTC and with the month.
+    below it clamp what they ask. ``inline_flags`` lets prompts carry flags. Budgets end
+    at midnight UTC and with the month.
     """
 
     allow: tuple[str, ...] | None = None
     deny: tuple[str, ...] = ()
     routing: dict[str, Any] = {}
+    inline_flags: bool = False
     min_quality: _Share | None = None
     max_cost_usd: _Amount | None = None
     max_ttft_ms: _Amount | None = None

@@ -58,8 +58,12 @@ class Door(Protocol):
 class OpenDoor:
     """``auth.mode: open``: everybody is let in, keys are not read."""
 
+    def __init__(self, *, reads_inline_flags: bool = False) -> None:
+        routing = KeyRouting(reads_inline_flags=True) if reads_inline_flags else None
+        self._everybody = Principal("anonymous", routing)
+
     def authenticate(self, headers: Mapping[str, str]) -> Principal:
-        return ANONYMOUS
+        return self._everybody
 
     async def close(self) -> None: ...
 
@@ -169,10 +173,13 @@ def routing_of(policy: KeyPolicy) -> KeyRouting | None:
         policy.max_cost_usd,
         policy.max_ttft_ms,
         policy.max_latency_ms,
+        policy.inline_flags,
     )
     return None if routing == KeyRouting() else routing
 
 
 def open_door(auth: Auth, clock: Clock, metrics: Metrics) -> Door:
     """Build the door that the configuration asks for. Raises ConfigError."""
-    return OpenDoor() if auth.mode == "open" else KeyDoor(KeyFile(auth.keys), clock, metrics)
+    if auth.mode == "open":
+        return OpenDoor(reads_inline_flags=auth.inline_flags)
+    return KeyDoor(KeyFile(auth.keys), clock, metrics)

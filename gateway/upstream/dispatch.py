@@ -50,9 +50,23 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Trail(msgspec.Struct):
-    """The attempts made for one request, in order; the last one is the one that counts."""
+    """The attempts made for one request, in order; the last one is the one that counts.
+
+    ``earlier`` counts those of a first try that came to nothing; ``verdict`` is what became of it.
+    """
 
     attempts: list[Attempt] = msgspec.field(default_factory=list)
+    earlier: int = 0
+    verdict: str | None = None
+
+    @property
+    def count(self) -> int:
+        return self.earlier + len(self.attempts)
+
+    def start_over(self, verdict: str) -> None:
+        self.earlier += len(self.attempts)
+        self.attempts.clear()
+        self.verdict = verdict
 
     @property
     def fallback_from(self) -> str | None:

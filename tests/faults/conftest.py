@@ -78,15 +78,17 @@ async def stage_with(
     endpoints: Sequence[str] = ("chat", "completions"),
     extra: dict[str, Any] | None = None,
     backend: dict[str, Any] | None = None,
+    second: dict[str, Any] | None = None,
     **timeouts: float,
 ) -> AsyncIterator[Stage]:
     """``twin`` is the address of a second backend of model ``first``.
 
-    ``extra`` is more configuration, ``backend`` more of the first backend of model ``first``.
+    ``extra``, ``backend`` and ``second`` say more of the configuration, of the first backend of
+    model ``first``, and of model ``second``.
     """
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(scripted_backend())
-        second = await stack.enter_async_context(scripted_backend())
+        other = await stack.enter_async_context(scripted_backend())
         price = {"input": 1.0, "output": 2.0}
         twins = [] if twin is None else [{"url": twin}]
         config = parse_config(
@@ -106,18 +108,18 @@ async def stage_with(
                         "endpoints": list(endpoints),
                     },
                     "second": {
-                        "backends": [{"url": second.url}],
+                        "backends": [{"url": other.url}],
                         "price_usd_per_mtok": price,
                         "quality_prior": 0.5,
                         "endpoints": list(endpoints),
+                        **(second or {}),
                     },
                 },
             },
             "the test",
         )
         gateway = create_app(config)
-        listening = stack.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = listening.getsockname()[1]
         server = uvicorn.Server(uvicorn.Config(**uvicorn_settings(config.server, gateway)))
         task = asyncio.create_task(server.serve(sockets=[listening]))
@@ -126,7 +128,7 @@ async def stage_with(
             httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10)
         )
         try:
-            yield Stage(gateway, client, port, first, second, len(gateway.parts.tasks))
+            yield Stage(gateway, client, port, first, other, len(gateway.parts.tasks))
         finally:
             server.should_exit = True
             await client.aclose()

@@ -35,6 +35,8 @@ def catalogues(draw, is_all_usable=False, qualities=qualities, amounts=amounts):
             readability=draw(st.none() | qualities),
             capabilities=draw(st.none() | st.frozensets(st.sampled_from(CAPABILITIES))),
             is_usable=is_all_usable or draw(st.booleans()),
+            input_usd_per_mtok=draw(maybe_amounts),
+            output_usd_per_mtok=draw(maybe_amounts),
         )
         for name in names
     ]
@@ -52,6 +54,8 @@ def flag_sets(on_infeasible="error"):
         max_cost_usd=maybe_amounts,
         max_ttft_ms=maybe_amounts,
         max_latency_ms=maybe_amounts,
+        max_input_usd_per_mtok=st.none() | maybe_amounts,
+        max_output_usd_per_mtok=st.none() | maybe_amounts,
         allow=st.none() | name_lists,
         deny=st.just(()) | name_lists,
         on_infeasible=st.just(on_infeasible),

@@ -35,6 +35,19 @@ TOOLS = frozenset({"tools"})
         ({"cost_usd": None}, {}, Needs(), None),
         ({"ttft_ms": 50.0}, {"max_ttft_ms": 50.0}, Needs(), None),
         ({"ttft_ms": 51.0}, {"max_ttft_ms": 50.0}, Needs(), Violation("max_ttft_ms", 50.0, 51.0)),
+        ({"input_usd_per_mtok": 1.0}, {"max_input_usd_per_mtok": 1.0}, Needs(), None),
+        (
+            {"input_usd_per_mtok": 1.5},
+            {"max_input_usd_per_mtok": 1.0},
+            Needs(),
+            Violation("max_input_usd_per_mtok", 1.0, 1.5),
+        ),
+        (
+            {},
+            {"max_output_usd_per_mtok": 1.0},
+            Needs(),
+            Violation("max_output_usd_per_mtok", 1.0, None),
+        ),
         ({"ttft_ms": None}, {"max_ttft_ms": 50.0}, Needs(), Violation("max_ttft_ms", 50.0, None)),
         ({"latency_ms": 50.0}, {"max_latency_ms": 50.0}, Needs(), None),
         (

@@ -36,6 +36,8 @@ def honours(c, flags, request_needs):
                 (flags.max_cost_usd, c.cost_usd),
                 (flags.max_ttft_ms, c.ttft_ms),
                 (flags.max_latency_ms, c.latency_ms),
+                (flags.max_input_usd_per_mtok, c.input_usd_per_mtok),
+                (flags.max_output_usd_per_mtok, c.output_usd_per_mtok),
             )
         )
     )

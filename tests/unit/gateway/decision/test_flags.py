@@ -12,14 +12,14 @@ from gateway.decision.flags import (
     read_routing,
 )
 from policies.presets import PROFILES
-from policies.types import RoutingFlags
+from policies.types import Cascade, Guarantee, RoutingFlags
 
 AUTO = parse_model_name("auto")
 ORDINARY_HEADERS = {"host": "localhost", "authorization": "Bearer x", "x-request-id": "1"}
 
 
-def flags(model="auto", headers=None, body=None, key=None):
-    return parse_flags(parse_model_name(model), headers or {}, body or {}, key).flags
+def flags(model="auto", headers=None, body=None, key=None, inline=None):
+    return parse_flags(parse_model_name(model), headers or {}, body or {}, key, inline).flags
 
 
 # Model names.
@@ -113,6 +113,31 @@ FLAGS = [
     ({"explain": "full"}, {"explain": "full"}, "explain", "full"),
     ({"session_id": "s 1"}, {"session-id": "s 1"}, "session_id", "s 1"),
     ({"router": "retriever"}, {"router": "retriever"}, "router", "retriever"),
+    (
+        {"max_input_usd_per_mtok": 2},
+        {"max-input-usd-per-mtok": "2"},
+        "max_input_usd_per_mtok",
+        2.0,
+    ),
+    (
+        {"max_output_usd_per_mtok": 2},
+        {"max-output-usd-per-mtok": "2"},
+        "max_output_usd_per_mtok",
+        2.0,
+    ),
+    (
+        {"guarantee": {"risk": 0.05}},
+        {"guarantee": "risk=0.05"},
+        "guarantee",
+        Guarantee(0.05, 0.9),
+    ),
+    (
+        {"cascade": {"accept": 0.5, "verifier": "v"}},
+        {"cascade": "accept=0.5, verifier=v"},
+        "cascade",
+        Cascade(0.5, "v"),
+    ),
+    ({"cascade": True}, {"cascade": "true"}, "cascade", Cascade(0.8)),
 ]
 OTHERS = {
     "objective": "small",
@@ -127,6 +152,10 @@ OTHERS = {
     "explain": "none",
     "session_id": "other",
     "router": "ensemble",
+    "max_input_usd_per_mtok": 7.0,
+    "max_output_usd_per_mtok": 7.0,
+    "guarantee": Guarantee(0.25, 0.75),
+    "cascade": Cascade(0.25),
 }
 
 
@@ -147,6 +176,21 @@ class TestEveryFlag:
 
     def test_body_and_header_say_the_same(self, body, twin, name, value):
         assert flags(body={"routing": body}) == flags(headers=as_headers(twin))
+
+    def test_inside_the_prompt(self, body, twin, name, value):
+        assert getattr(flags(inline=read_routing(body)), name) == value
+
+    def test_the_body_outranks_the_prompt(self, body, twin, name, value):
+        found = flags(body={"routing": body}, inline={name: OTHERS[name]})
+        assert getattr(found, name) == value
+
+    def test_the_prompt_outranks_the_header(self, body, twin, name, value):
+        found = flags(headers=as_headers(twin), inline={name: OTHERS[name]})
+        assert getattr(found, name) == OTHERS[name]
+
+    def test_the_prompt_outranks_the_default_of_the_key(self, body, twin, name, value):
+        found = flags(inline=read_routing(body), key=KeyRouting({name: OTHERS[name]}))
+        assert getattr(found, name) == value
 
     def test_the_body_outranks_the_header(self, body, twin, name, value):
         other = parse_flags(AUTO, {}, {}, KeyRouting({name: OTHERS[name]})).effective
