@@ -10,8 +10,10 @@ from pathlib import Path
 import gateway
 from gateway import commands, key_commands
 from gateway.errors import GatewayError
+from router_models import pilot_commands
 from router_models.experts.weights import WeightsMissing
 from router_models.prices import read_prices
+from router_models.suite import DEFAULT_KIND
 from router_models.types import ArtifactError, DataError
 
 #: Limits that ``keys create`` takes, each an option of the same name.
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_keys(subcommands)
     _add_routing(subcommands)
     _add_learning(subcommands)
+    _add_pilots(subcommands)
     return parser
 
 
@@ -160,33 +163,60 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
     train = subcommands.add_parser("train", help="train a router on logged outcomes")
     train.add_argument("--data", type=Path, required=True, help="long-format parquet")
     train.add_argument("--out", type=Path, required=True, help="folder of the artifact")
-    train.add_argument("--router", choices=["perceptive"], default="perceptive")
+    train.add_argument(
+        "--router",
+        choices=commands.ROUTERS,
+        default=commands.ROUTERS[-1],
+        help="perceptive alone, or the retriever beside it",
+    )
+    train.add_argument(
+        "--rule",
+        choices=["outcomes", "literal"],
+        default="outcomes",
+        help="how pilots vote: by outcomes near the prompt, or as RouterRetriever's do",
+    )
     train.add_argument("--seed", type=int, default=0)
     train.set_defaults(
-        run=lambda a: commands.train_command(a.data, a.out, router=a.router, seed=a.seed)
+        run=lambda a: commands.train_command(
+            a.data, a.out, router=a.router, seed=a.seed, rule=a.rule
+        )
     )
 
     predict = subcommands.add_parser("predict", help="write a router's predictions")
     predict.add_argument("--router", default="default", help="folder of an artifact, or default")
     predict.add_argument("--data", type=Path, required=True)
     predict.add_argument("--out", type=Path, required=True)
-    predict.set_defaults(run=lambda a: commands.predict_command(a.router, a.data, a.out))
+    _add_kind(predict)
+    predict.add_argument(
+        "--nearest", type=int, default=0, metavar="N", help="show the N nearest pilots' outcomes"
+    )
+    predict.set_defaults(
+        run=lambda a: commands.predict_command(
+            a.router, a.data, a.out, kind=a.kind, nearest=a.nearest
+        )
+    )
 
+    _add_judging(subcommands)
+
+
+def _add_judging(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     calibrate = subcommands.add_parser("calibrate", help="make the flag guarantee possible")
     calibrate.add_argument("--router", default="default", help="folder of an artifact, or default")
     calibrate.add_argument("--data", type=Path, required=True, help="prompts it never trained on")
     calibrate.add_argument("--out", type=Path, required=True, help="file for router.calibration")
     calibrate.add_argument("--split", help="rows to use; by default all that are not train")
     calibrate.add_argument("--pass-score", type=float, default=0.5, help="below it an answer fails")
+    _add_kind(calibrate)
     calibrate.set_defaults(
         run=lambda a: commands.calibrate_command(
-            a.router, a.data, a.out, split=a.split, pass_score=a.pass_score
+            a.router, a.data, a.out, split=a.split, pass_score=a.pass_score, kind=a.kind
         )
     )
 
     evaluate = subcommands.add_parser("evaluate", help="measure a router beside its baselines")
     evaluate.add_argument("--router", default="default", help="folder of an artifact, or default")
     evaluate.add_argument("--data", type=Path, required=True)
+    _add_kind(evaluate)
     evaluate.add_argument("--split", help="rows to use; by default all that are not train")
     evaluate.add_argument("--json", action="store_true")
     evaluate.add_argument("--report", type=Path, help="also write an HTML report")
@@ -208,9 +238,39 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
                 prices=read_prices(a.prices) if a.prices else None,
                 robustness=a.robustness,
                 steady=a.steady,
+                kind=a.kind,
             ),
         )
     )
+
+
+def _add_kind(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--kind", default=DEFAULT_KIND, help="which of the artifact's routers")
+
+
+def _add_pilots(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    pilots = subcommands.add_parser("pilots", help="look at a retriever's pilots, change models")
+    actions = pilots.add_subparsers(required=True, metavar="ACTION")
+
+    listing = actions.add_parser("list", help="show every pilot and who does best there")
+    listing.add_argument("--router", default="default", help="folder of an artifact, or default")
+    listing.set_defaults(run=lambda a: pilot_commands.list_pilots_command(a.router))
+
+    prompts = actions.add_parser("prompts", help="write the prompts to measure a new model on")
+    prompts.add_argument("--router", default="default", help="folder of an artifact, or default")
+    prompts.add_argument("--out", type=Path, required=True, help="parquet file")
+    prompts.set_defaults(run=lambda a: pilot_commands.export_prompts_command(a.router, a.out))
+
+    add = actions.add_parser("add-model", help="add a model measured on the stored prompts")
+    add.add_argument("model")
+    add.add_argument("--router", required=True, help="folder of an artifact")
+    add.add_argument("--data", type=Path, required=True, help="prompt_id, model, score or loss")
+    add.set_defaults(run=lambda a: pilot_commands.add_model_command(a.router, a.model, a.data))
+
+    remove = actions.add_parser("remove-model", help="take a model out of the pilots")
+    remove.add_argument("model")
+    remove.add_argument("--router", required=True, help="folder of an artifact")
+    remove.set_defaults(run=lambda a: pilot_commands.remove_model_command(a.router, a.model))
 
 
 if __name__ == "__main__":

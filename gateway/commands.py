@@ -11,6 +11,7 @@ from gateway.config import load_config, load_policy
 from gateway.decision.endpoints import CHAT
 from gateway.settings import Config
 from router_models.commands import (
+    ROUTERS,
     EvaluationOptions,
     calibrate_command,
     evaluate_command,
@@ -19,6 +20,7 @@ from router_models.commands import (
 )
 
 __all__ = [
+    "ROUTERS",
     "EvaluationOptions",
     "calibrate_command",
     "check_config_command",

@@ -1,7 +1,8 @@
-"""A trained router on disk: a folder with ``manifest.json`` and ``weights.npz``, never a pickle.
+"""Trained routers on disk: a folder of ``manifest.json`` and arrays, never a pickle.
 
-The manifest names the SHA-256 of the weights, so that a router is either loaded as it was saved or
-not at all. Saving the same router twice gives the same bytes.
+``weights.npz`` is the perceptive router; ``pilots.npz`` and ``pilots.json`` are the retriever, where
+there is one. The manifest names the SHA-256 of every file, so that a router is either loaded as it
+was saved or not at all. Saving the same routers twice gives the same bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from numpy.typing import NDArray
 
 from router_models.encoders.lexical import LexicalEncoder
 from router_models.perceptive.model import Head, PerceptiveRouter
+from router_models.retriever.model import RetrieverRouter
+from router_models.retriever.storage import arrays_of, prompts_of, retriever_of, settings_of
+from router_models.suite import RouterSuite
 from router_models.types import ArtifactError
 
 FORMAT = 1
@@ -30,10 +34,12 @@ KIND = "perceptive"
 DEFAULT = Path(__file__).parent / "artifacts" / "default"
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.npz"
+PILOTS, PILOT_PROMPTS = "pilots.npz", "pilots.json"
 REPORT = "report.html"
 
 _MAX_MANIFEST_BYTES = 4_000_000
 _MAX_WEIGHTS_BYTES = 512_000_000
+_MAX_PROMPTS_BYTES = 256_000_000
 _MAX_BUCKETS = 2**24
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -51,6 +57,7 @@ def save(
     training: Mapping[str, object],
     metrics: Mapping[str, object],
     report: str | None = None,
+    retriever: RetrieverRouter | None = None,
 ) -> PerceptiveRouter:
     """Write a router and return it as it will be loaded, with the artifact's version.
 
@@ -66,12 +73,16 @@ def save(
     try:
         partial.mkdir(parents=True)
         np.savez_compressed(partial / WEIGHTS, allow_pickle=False, **_arrays(router))
-        manifest = _manifest(router, training, metrics, _sha256(partial / WEIGHTS))
+        if retriever is not None:
+            _write_pilots(retriever, partial)
+        manifest = _manifest(router, training, metrics, _digests(partial))
+        if retriever is not None:
+            manifest["retriever"] = settings_of(retriever)
         text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
         (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
         if report is not None:
             (partial / REPORT).write_text(report, encoding="utf-8")
-        saved = load(partial)
+        saved = load_suite(partial).perceptive
         if folder.exists():
             retired = folder.with_name(f"{folder.name}.{suffix}.old.partial")
             folder.rename(retired)
@@ -97,6 +108,24 @@ def load(folder: Path) -> PerceptiveRouter:
     return replace(router, version=version)
 
 
+def load_suite(folder: Path) -> RouterSuite:
+    """Read every router of an artifact. Raises ArtifactError as ``load`` does."""
+    perceptive = load(folder)
+    manifest = _read_manifest(folder / MANIFEST)[0]
+    settings = manifest.get("retriever")
+    if settings is None:
+        return RouterSuite(perceptive)
+    arrays = _read_arrays(folder / PILOTS, manifest)
+    content = _read_bytes(folder / PILOT_PROMPTS, _MAX_PROMPTS_BYTES)
+    _check_digest(folder / PILOT_PROMPTS, manifest)
+    try:
+        pilots = json.loads(content)
+        retriever = retriever_of(perceptive.encoder, settings, pilots, arrays)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{folder / PILOTS}: {type(error).__name__}: {error}") from error
+    return RouterSuite(perceptive, replace(retriever, version=f"{perceptive.version}-retriever"))
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return an artifact's manifest. Raises ArtifactError as ``load`` does."""
     return _read_manifest(folder / MANIFEST)[0]
@@ -117,7 +146,7 @@ def check_replaceable(folder: Path) -> None:
     if not folder.is_dir():
         raise ArtifactError(f"{folder}: is a file; name a folder for the artifact")
     names = {entry.name for entry in folder.iterdir()}
-    foreign = sorted(names - {MANIFEST, WEIGHTS, REPORT})
+    foreign = sorted(names - {MANIFEST, WEIGHTS, PILOTS, PILOT_PROMPTS, REPORT})
     if foreign or (names and MANIFEST not in names):
         raise ArtifactError(
             f"{folder}: holds {(foreign or sorted(names))[0]!r}, so it is not only a router "
@@ -143,7 +172,7 @@ def _manifest(
     router: PerceptiveRouter,
     training: Mapping[str, object],
     metrics: Mapping[str, object],
-    weights_sha256: str,
+    files: Mapping[str, str],
 ) -> dict[str, object]:
     return {
         "format": FORMAT,
@@ -152,7 +181,7 @@ def _manifest(
         "tasks": list(router.tasks),
         "target": router.target,
         "encoder": {"kind": router.encoder.kind, **router.encoder.settings()},
-        "files": {WEIGHTS: weights_sha256},
+        "files": dict(files),
         "training": {"package_version": installed_version(), **training},
         "metrics": dict(metrics),
     }
@@ -176,11 +205,8 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    files = manifest.get("files")
-    expected = files.get(path.name) if isinstance(files, dict) else None
     content_size = len(_read_bytes(path, _MAX_WEIGHTS_BYTES))
-    if _sha256(path) != expected:
-        raise ArtifactError(f"{path}: its SHA-256 is not the one in {MANIFEST}; copy it again")
+    _check_digest(path, manifest)
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
@@ -264,6 +290,23 @@ def _read_bytes(path: Path, limit: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror or error}") from error
+
+
+def _write_pilots(retriever: RetrieverRouter, folder: Path) -> None:
+    np.savez_compressed(folder / PILOTS, allow_pickle=False, **arrays_of(retriever))
+    text = json.dumps(prompts_of(retriever), indent=0, ensure_ascii=False)
+    (folder / PILOT_PROMPTS).write_text(text + "\n", encoding="utf-8")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+
+
+def _check_digest(path: Path, manifest: Mapping[str, Any]) -> None:
+    files = manifest.get("files")
+    expected = files.get(path.name) if isinstance(files, dict) else None
+    if _sha256(path) != expected:
+        raise ArtifactError(f"{path}: its SHA-256 is not the one in {MANIFEST}; copy it again")
 
 
 def _sha256(path: Path) -> str:

@@ -6,10 +6,8 @@ DataError and ArtifactError pass through; no command leaves a half-written file.
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,11 +16,11 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from router_models.artifact import check_replaceable, load, resolve, save
+from router_models.artifact import check_replaceable, load_suite, resolve, save
 from router_models.evaluation.evaluate import evaluate
 from router_models.evaluation.html import render_page
 from router_models.evaluation.peers import MIN_PROMPTS
-from router_models.evaluation.predictions import predict_table
+from router_models.evaluation.predictions import pilots_column, predict_table
 from router_models.evaluation.report import BEST_SINGLE, ROUTER, EvaluationReport
 from router_models.evaluation.robustness import assess_robustness
 from router_models.evaluation.tables import (
@@ -33,12 +31,18 @@ from router_models.evaluation.tables import (
     robustness_table,
     task_table,
 )
+from router_models.files import replace_file
 from router_models.perceptive.model import PerceptiveRouter
 from router_models.prices import Prices
+from router_models.retriever.model import Rule
 from router_models.steady import SteadyRouter
+from router_models.suite import DEFAULT_KIND, RouterSuite, named_router
 from router_models.training.calibration_outcomes import calibration_outcomes
 from router_models.training.dataset import TRAIN, RoutingData, read_prompts, read_routing_data
-from router_models.training.train import COVERAGE, TrainingOptions, TrainingReport, train
+from router_models.training.errors import COVERAGE
+from router_models.training.fit_pilots import PilotOptions
+from router_models.training.suite import SuiteReport, train_suite
+from router_models.training.train import TrainingOptions
 from router_models.types import DataError, Router
 
 
@@ -47,40 +51,43 @@ class EvaluationOptions:
     """What an evaluation measures beyond its baselines and peers, and how the router reads.
 
     ``prices`` adds quality against cost; ``robustness`` rewrites and attacks the prompts, which
-    takes most of a minute; ``steady`` evaluates the router behind the median of five readings.
+    takes most of a minute; ``steady`` evaluates the router behind the median of five readings;
+    ``kind`` names one of the artifact's routers.
     """
 
     prices: Prices | None = None
     robustness: bool = False
     steady: bool = False
+    kind: str = DEFAULT_KIND
 
 
-ROUTERS = ("perceptive",)
+#: What may be trained: the perceptive router alone, or the retriever beside it.
+ROUTERS = ("perceptive", "retriever")
 
 
 def calibrate_command(
-    router_path: str, data: Path, out: Path, *, split: str | None, pass_score: float
+    router_path: str,
+    data: Path,
+    out: Path,
+    *,
+    split: str | None,
+    pass_score: float,
+    kind: str = DEFAULT_KIND,
 ) -> None:
     """Write what the gateway needs to give guarantees: predictions and which answers fail."""
-    router = load(resolve(router_path))
+    router = named_router(load_suite(resolve(router_path)), kind)
     held_out = read_routing_data(data).evaluation(split)
     text = json.dumps(calibration_outcomes(router, held_out, pass_score), allow_nan=False)
-    partial = out.with_name(f"{out.name}.{secrets.token_hex(4)}.partial")
-    try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(out)
-    except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_file(out, f"{text}\n".encode())
 
 
 def train_command(
     data: Path,
     out: Path,
     *,
-    router: str = "perceptive",
+    router: str = "retriever",
     seed: int = 0,
+    rule: Rule = "outcomes",
     report: Path | None = None,
     console: Console | None = None,
 ) -> PerceptiveRouter:
@@ -96,7 +103,9 @@ def train_command(
     check_replaceable(out)
     table = read_routing_data(data)
     began = time.perf_counter()
-    trained, fitted = _train_with_progress(table, seed, console)
+    pilots = PilotOptions(seed=seed, rule=rule) if router == "retriever" else None
+    suite, fitted = _train_with_progress(table, seed, pilots, console)
+    trained = suite.perceptive
     seconds = time.perf_counter() - began
     has_held_out = any(split != TRAIN for split in table.splits)
     evaluation = evaluate(trained, table, seed=seed) if has_held_out else None
@@ -113,31 +122,39 @@ def train_command(
         training=training,
         metrics=_headline(evaluation),
         report=page if report is None else None,
+        retriever=suite.retriever,
     )
     if report is not None:
-        _replace_file(report, page.encode())
-    if fitted.withheld:
-        console.print(f"{fitted.withheld} training prompts withheld: they are evaluated on as well")
-    if evaluation is None:
-        console.print("The data have no split to evaluate on; the errors are cross-validated.")
-    else:
-        _print_tables(evaluation, console)
-    console.print(
-        f"Cross-validated squared error {fitted.squared_error:.4f}, of the models' means alone "
-        f"{fitted.squared_error_mean:.4f}. Trained on {fitted.prompts} prompts in {seconds:.1f} s."
-    )
+        replace_file(report, page.encode())
+    _print_training(fitted, evaluation, seconds, console)
     console.print(f"Router {saved.version} is in {out}.")
     return saved
 
 
 def predict_command(
-    router: str | Path, data: Path, out: Path, *, prices: Prices | None = None
+    router: str | Path,
+    data: Path,
+    out: Path,
+    *,
+    kind: str = DEFAULT_KIND,
+    nearest: int = 0,
+    prices: Prices | None = None,
 ) -> int:
-    """Write the predictions for every prompt of ``data`` as parquet; return the rows written."""
-    table = predict_table(load(resolve(router)), read_prompts(data), prices)
+    """Write the predictions for every prompt of ``data`` as parquet; return the rows written.
+
+    ``kind`` names one of the artifact's routers. With ``nearest`` a column tells how each model did
+    on that many pilots nearest to the prompt.
+    """
+    suite, prompts = load_suite(resolve(router)), read_prompts(data)
+    table = predict_table(named_router(suite, kind), prompts, prices)
+    if nearest:
+        if suite.retriever is None:
+            raise DataError("this artifact has no pilots; train with --router retriever")
+        models = table["model"].to_pylist()[: table.num_rows // len(prompts.prompts)]
+        table = table.append_column(*pilots_column(suite.retriever, models, prompts, nearest))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    _replace_file(out, sink.getvalue().to_pybytes())
+    replace_file(out, sink.getvalue().to_pybytes())
     return int(table.num_rows)
 
 
@@ -156,14 +173,15 @@ def evaluate_command(
     Prints tables, or JSON on standard output, and writes a page if asked.
     """
     options = options or EvaluationOptions()
-    artifact, table = load(resolve(router)), read_routing_data(data)
+    artifact = named_router(load_suite(resolve(router)), options.kind)
+    table = read_routing_data(data)
     loaded: Router = SteadyRouter(artifact) if options.steady else artifact
     evaluation = evaluate(loaded, table, split=split, prices=options.prices, with_peers=True)
     if options.robustness:
         robustness = assess_robustness(loaded, table, split=split)
         evaluation = replace(evaluation, robustness=robustness)
     if report is not None:
-        _replace_file(report, render_page(evaluation).encode())
+        replace_file(report, render_page(evaluation).encode())
     if as_json:
         sys.stdout.write(json.dumps(evaluation.to_json(), indent=1, allow_nan=False) + "\n")
     else:
@@ -173,8 +191,8 @@ def evaluate_command(
 
 
 def _train_with_progress(
-    table: RoutingData, seed: int, console: Console
-) -> tuple[PerceptiveRouter, TrainingReport]:
+    table: RoutingData, seed: int, pilots: PilotOptions | None, console: Console
+) -> tuple[RouterSuite, SuiteReport]:
     columns = (TextColumn("{task.description:>10}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         step = bar.add_task("reading", total=None)
@@ -182,7 +200,29 @@ def _train_with_progress(
         def progress(stage: str, done: int, total: int) -> None:
             bar.update(step, description=stage, completed=done, total=total)
 
-        return train(table.training(), TrainingOptions(seed=seed), progress)
+        options = TrainingOptions(seed=seed)
+        return train_suite(table.training(), options, progress, pilots=pilots)
+
+
+def _print_training(
+    fitted: SuiteReport, evaluation: EvaluationReport | None, seconds: float, console: Console
+) -> None:
+    perceived = fitted.perceptive
+    if perceived.withheld:
+        console.print(f"{perceived.withheld} training prompts withheld: also evaluated on")
+    if evaluation is None:
+        console.print("The data have no split to evaluate on; the errors are cross-validated.")
+    else:
+        _print_tables(evaluation, console)
+    console.print(
+        f"Cross-validated squared error {perceived.squared_error:.4f}, of the models' means alone "
+        f"{perceived.squared_error_mean:.4f}. "
+        f"Trained on {perceived.prompts} prompts in {seconds:.1f} s."
+    )
+    if fitted.pilots is not None:
+        console.print(
+            f"The retriever has {fitted.pilots['count']} pilots; see thalamus pilots list."
+        )
 
 
 def _headline(evaluation: EvaluationReport | None) -> dict[str, object]:
@@ -218,17 +258,3 @@ def _on_peers(evaluation: EvaluationReport) -> str:
     if evaluation.peers:
         return f"Peers were fitted on {evaluation.peer_prompts} training prompts of the same file."
     return f"No peers: the file has fewer than {MIN_PROMPTS} prompts of the split 'train'."
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises DataError when it cannot be written."""
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()

@@ -18,7 +18,8 @@ from router_models.evaluation import metrics
 from router_models.evaluation.baselines import mean_measured, pick_highest
 from router_models.evaluation.peer_heads import Floats, HeadShape, fit_gradient_head
 from router_models.training.dataset import RoutingData
-from router_models.training.sparse import SparseRows, encode_all
+from router_models.training.latent import principal_axes, spherical_k_means, unit_rows
+from router_models.training.sparse import encode_all
 
 Matrix = NDArray[np.float64]
 #: From features, (prompts, features), to preferences, (prompts, models).
@@ -29,7 +30,6 @@ _MAX_ROWS = 16_384
 _CHOOSING_SHARE = 0.2
 #: Fewer training prompts than this leave nothing to choose with.
 MIN_PROMPTS = 50
-_LLOYD_STEPS = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def fit_nearest(labelled: Labelled, seed: int, *, k: int) -> Predict:
 
 def fit_clusters(labelled: Labelled, seed: int, *, k: int) -> Predict:
     """k-means, each cluster a profile of mean losses (Avengers 2508.12631, UniRoute 2502.08773)."""
-    centres, members = _lloyd(labelled.x, min(k, len(labelled.x)), seed)
+    centres, members = spherical_k_means(labelled.x, min(k, len(labelled.x)), seed)
     fallback = mean_measured(labelled.losses)
     profile = np.tile(fallback, (len(centres), 1))
     for cluster in np.unique(members):
@@ -103,7 +103,7 @@ def fit_pilots(labelled: Labelled, seed: int) -> Predict:
         for model in range(models):
             group = (labelled.tasks == task) & (winners == model)
             if group.any():
-                pilots[model].append(_unit(labelled.x[group].mean(axis=0, keepdims=True))[0])
+                pilots[model].append(unit_rows(labelled.x[group].mean(axis=0, keepdims=True))[0])
 
     def predict(x: Floats) -> Matrix:
         columns = [
@@ -155,44 +155,10 @@ def _choose(fits: tuple[Fit, ...], labelled: Labelled, seed: int) -> Predict:
 
 
 def _embed(prompts: Sequence[str], new: Sequence[str], seed: int) -> tuple[Floats, Floats]:
-    """Truncated SVD by a randomised range finder (Halko et al., arXiv 0909.4061), two passes."""
     encoder = fit_lexical(prompts, max_rows=_MAX_ROWS, use_idf=True)
     rows, others = encode_all(encoder, prompts), encode_all(encoder, new)
-    by_column = rows.transposed()
-    rank = min(DIMENSIONS, *rows.shape)
-    sample = np.random.default_rng(seed).normal(size=(rows.shape[1], rank)).astype(np.float32)
-    basis = np.linalg.qr(rows.times(sample))[0]
-    for _ in range(2):
-        basis = np.linalg.qr(rows.times(by_column.times(basis)))[0]
-    axes = np.linalg.svd(by_column.times(basis), full_matrices=False)[0]
-    return _reduced(rows, axes), _reduced(others, axes)
-
-
-def _reduced(rows: SparseRows, axes: Floats) -> Floats:
-    return _unit(rows.times(np.ascontiguousarray(axes, np.float32)))
-
-
-def _unit(x: Floats) -> Floats:
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.asarray(x / np.maximum(lengths, 1e-9), np.float32)
-
-
-def _lloyd(x: Floats, k: int, seed: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Spherical k-means: unit centres, (k, features), and the cluster of every row."""
-    draw = np.random.default_rng(seed)
-    centres = x[draw.choice(len(x), k, replace=False)]
-    members = np.full(len(x), -1, np.int64)
-    for _ in range(_LLOYD_STEPS):
-        nearest = (x @ centres.T).argmax(axis=1)
-        if np.array_equal(nearest, members):
-            break
-        members = nearest
-        sums = np.zeros_like(centres)
-        np.add.at(sums, members, x)
-        empty = ~np.isin(np.arange(k), members)
-        sums[empty] = x[draw.choice(len(x), int(empty.sum()), replace=False)]
-        centres = _unit(sums)
-    return centres, members
+    axes = principal_axes(rows, DIMENSIONS, seed)
+    return unit_rows(rows.times(axes)), unit_rows(others.times(axes))
 
 
 def _mean(neighbours: Matrix, losses: Matrix) -> Matrix:

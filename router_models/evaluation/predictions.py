@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from router_models.prices import Prices, cost_usd
+from router_models.retriever.model import RetrieverRouter
 from router_models.training.dataset import PromptTable
 from router_models.types import Router
 
@@ -71,3 +72,40 @@ def predict_table(router: Router, data: PromptTable, prices: Prices | None = Non
             "predicted_cost_usd": pa.array(costs, pa.float64(), mask=np.isnan(costs)),
         }
     )
+
+
+def pilots_column(
+    retriever: RetrieverRouter, models: Sequence[str], data: PromptTable, nearest: int
+) -> tuple[str, pa.Array]:
+    """Tell, row by row of ``predict_table``, how the model did on the pilots nearest to the prompt.
+
+    A cell is a list of structs: the pilot's ``name``, ``similarity``, the ``mean`` outcome with its
+    ``error``, in the unit of the router's target, and the ``prompts`` behind it.
+    """
+    cells = []
+    for prompt in data.prompts:
+        neighbours = retriever.explain(prompt, nearest)
+        for model in models:
+            rows = []
+            for neighbour in neighbours:
+                mean, error, prompts = neighbour.outcomes.get(model, (None, None, 0))
+                rows.append(
+                    {
+                        "name": neighbour.name,
+                        "similarity": neighbour.similarity,
+                        "mean": mean,
+                        "error": error,
+                        "prompts": prompts,
+                    }
+                )
+            cells.append(rows)
+    kind = pa.struct(
+        [
+            ("name", pa.string()),
+            ("similarity", pa.float64()),
+            ("mean", pa.float64()),
+            ("error", pa.float64()),
+            ("prompts", pa.int64()),
+        ]
+    )
+    return "nearest_pilots", pa.array(cells, pa.list_(kind))

@@ -154,6 +154,42 @@ def read_prompts(path: Path) -> PromptTable:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredModel:
+    """One model's outcomes by prompt_id: (score or loss, tokens of the answer or NaN)."""
+
+    model: str
+    by_prompt: Mapping[str, tuple[float, float]]
+
+
+def read_measured_model(path: Path, model: str, *, losses: bool) -> MeasuredModel:
+    """Read the rows of one model from a file of measured outcomes.
+
+    Needed are ``prompt_id``, ``model`` and ``score``, or ``loss`` with ``losses``;
+    ``completion_tokens`` is read where it is there. Raises DataError naming the column or the row.
+    """
+    outcome = "loss" if losses else "score"
+    table = _read(path, ("prompt_id", "model", outcome))
+    ids, models = _texts(table, "prompt_id"), _texts(table, "model")
+    values = _numbers(table, outcome)
+    has_lengths = "completion_tokens" in table.column_names
+    lengths = _numbers(table, "completion_tokens") if has_lengths else np.full(len(ids), np.nan)
+    highest = np.inf if losses else 1.0
+    own = np.array([name == model for name in models])
+    _refuse_rows(
+        own & ~((values >= 0) & (values <= highest) & np.isfinite(values)),
+        f"column {outcome!r} must lie in [0, {'∞)' if losses else '1]'} and not be empty",
+    )
+    rows = np.flatnonzero(own)
+    if not rows.size:
+        there = ", ".join(repr(name) for name in sorted(set(models))[:5])
+        raise DataError(f"column 'model': no row is {model!r}; the file has {there}")
+    found = {ids[row]: (float(values[row]), float(lengths[row])) for row in rows}
+    if len(found) < rows.size:
+        raise DataError(f"column 'prompt_id': {model!r} has two rows for one prompt; drop one")
+    return MeasuredModel(model, found)
+
+
 def _read(path: Path, required: Sequence[str]) -> pa.Table:
     try:
         table = pq.read_table(path)

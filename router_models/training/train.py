@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from router_models.encoders.lexical import LexicalEncoder, fit_lexical
 from router_models.perceptive.model import Head, PerceptiveRouter, Target
 from router_models.training.dataset import RoutingData
+from router_models.training.errors import error_bounds, mean_square, routing_error
 from router_models.training.fit_head import Evidence, FittedHead, fit_head
 from router_models.training.sparse import Floats, Indices, encode_all
 from router_models.training.task_posterior import Labelled, TaskFit, fit_task_posterior
@@ -23,8 +24,6 @@ Progress = Callable[[str, int, int], None]
 
 #: Tokens expected of an answer where the data never say.
 DEFAULT_OUTPUT_TOKENS = 256.0
-#: The share of truths that the interval is built to hold.
-COVERAGE = 0.9
 
 _MAX_TABLE_BYTES = 8_000_000
 _MIN_PROMPTS = 10
@@ -72,11 +71,35 @@ class TrainingReport:
         return {k: None if v == np.inf else v for k, v in fields.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class FittedPerceptive:
+    """A router, and what it said of every prompt while that prompt's fold was left out.
+
+    ``out_of_fold`` has shape (prompts, models), in the unit of the target.
+    """
+
+    router: PerceptiveRouter
+    report: TrainingReport
+    evidence: Evidence
+    targets: Matrix
+    out_of_fold: Matrix
+
+
 def train(
     data: RoutingData,
     options: TrainingOptions | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> tuple[PerceptiveRouter, TrainingReport]:
+    """Fit a perceptive router alone; see ``fit_perceptive``."""
+    fitted = fit_perceptive(data, options, progress)
+    return fitted.router, fitted.report
+
+
+def fit_perceptive(
+    data: RoutingData,
+    options: TrainingOptions | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> FittedPerceptive:
     """Fit a router on every prompt of ``data``; pass ``RoutingData.training()``.
 
     The target is ``loss`` where the data have losses, else ``score``. The same data and options
@@ -91,13 +114,13 @@ def train(
     targets = data.scores if data.losses is None else data.losses
     tasks = _tasks(data)
     attempts = [_attempt(data, targets, tasks, idf, options, progress) for idf in options.idf]
-    errors = [_routing_error(targets, a.outcome.out_of_fold) for a in attempts]
+    errors = [routing_error(targets, a.outcome.out_of_fold) for a in attempts]
     best = int(np.argmin(errors))
     chosen = attempts[best]
     perceived = chosen.perceived.weights
     lengths = _fit_lengths(data, chosen.evidence, options)
     progress("lengths", 1, 1)
-    low, high = _error_bounds(targets - chosen.outcome.out_of_fold)
+    low, high = error_bounds(targets - chosen.outcome.out_of_fold)
     router = PerceptiveRouter(
         version="",
         models=data.models,
@@ -123,12 +146,13 @@ def train(
         task_share=chosen.outcome.task_share,
         shared_penalty=chosen.outcome.shared_penalty,
         model_penalty=chosen.outcome.model_penalty,
-        squared_error=_mean_square(targets - chosen.outcome.out_of_fold),
-        squared_error_mean=_mean_square(targets - router.outcome.mean),
+        squared_error=mean_square(targets - chosen.outcome.out_of_fold),
+        squared_error_mean=mean_square(targets - router.outcome.mean),
         output_tokens=lengths.source,
         rows=router.encoder.rows,
     )
-    return replace(router, version=_fingerprint(router)), report
+    router = replace(router, version=_fingerprint(router))
+    return FittedPerceptive(router, report, chosen.evidence, targets, chosen.outcome.out_of_fold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,34 +234,6 @@ def _fit_lengths(data: RoutingData, evidence: Evidence, options: TrainingOptions
     has_correction = bool(np.any(fitted.weights))
     weights = [fitted.weights] if has_correction else []
     return _Lengths(replace(fitted.head, mean=mean), weights, "learnt from completion_tokens")
-
-
-def _error_bounds(errors: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bound truth minus prediction per model by out-of-fold quantiles, shape (models,) each.
-
-    Split-conformal ranks (Vovk et al., 2005; Barber et al., 2021 for cross-validation): with n
-    errors the bounds are the floor((n + 1) · 5 %)-th from either end, so COVERAGE holds on average.
-    """
-    pooled = errors[~np.isnan(errors)]
-    low, high = np.empty(errors.shape[1]), np.empty(errors.shape[1])
-    for model in range(errors.shape[1]):
-        own = errors[:, model][~np.isnan(errors[:, model])]
-        if own.size < 40:
-            own = pooled
-        ordered = np.sort(own)
-        rank = max(int((ordered.size + 1) * (1 - COVERAGE) / 2), 1)
-        low[model], high[model] = ordered[rank - 1], ordered[-rank]
-    return np.minimum(low, 0.0), np.maximum(high, 0.0)
-
-
-def _routing_error(targets: Matrix, predicted: Matrix) -> float:
-    """Squared error of how models differ on a prompt: what all share cannot change a choice."""
-    errors = targets - predicted
-    return _mean_square(errors - np.nanmean(errors, axis=1, keepdims=True))
-
-
-def _mean_square(errors: Matrix) -> float:
-    return float(np.nanmean(np.square(errors)))
 
 
 def _as_stored(parts: list[Floats]) -> Floats:

@@ -36,6 +36,8 @@ def test_predicted_quality_can_be_believed(report):
 def test_train_leaves_an_artifact_with_its_provenance(trained):
     assert sorted(p.name for p in trained.iterdir()) == [
         "manifest.json",
+        "pilots.json",
+        "pilots.npz",
         "report.html",
         "weights.npz",
     ]
@@ -49,7 +51,7 @@ def test_train_leaves_an_artifact_with_its_provenance(trained):
 
 def test_training_again_gives_the_same_bytes(trained, expert_library, tmp_path):
     train_command(expert_library, tmp_path / "again", console=Console(quiet=True))
-    for file in ("manifest.json", "weights.npz", "report.html"):
+    for file in ("manifest.json", "weights.npz", "pilots.npz", "pilots.json", "report.html"):
         assert (tmp_path / "again" / file).read_bytes() == (trained / file).read_bytes()
 
 

@@ -1,0 +1,1 @@
+"""The retriever router: outcomes of the pilots nearest to a prompt."""
