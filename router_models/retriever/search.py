@@ -1,8 +1,9 @@
 """The pilots nearest to a prompt: exactly, or through an index where there are very many.
 
-Exact search multiplies with every centroid: 5 µs at 100 pilots and growing with their number. From
+Exact search multiplies with every centroid, in a time that grows with their number. From
 ``INDEX_FROM`` pilots on it is slower than a walk through an HNSW graph (Malkov and Yashunin, arXiv
-1603.09320), for which usearch is taken where it is installed (the extra ``pilots``).
+1603.09320), for which usearch is taken where it is installed (the extra ``pilots``);
+``tests/benchmarks/pilots.py`` measures where they cross.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Indices = NDArray[np.int64]
 
 #: Pilots that an outcome is made of; those beyond hardly weigh.
 NEAREST = 64
-INDEX_FROM = 10_000
+INDEX_FROM = 20_000
 
 
 class Search(Protocol):

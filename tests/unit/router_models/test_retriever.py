@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from router_models.artifact import load_suite
 from router_models.retriever.library import summarise
+from router_models.retriever.search import NEAREST, ExactSearch, GraphSearch, open_search
 from router_models.training.dataset import read_routing_data
 from router_models.training.fit_pilots import PilotOptions
 from router_models.training.suite import train_suite
@@ -140,6 +141,18 @@ def test_the_interval_holds_nine_truths_in_ten(rows, write):
         truth = np.exp(-losses)
         inside += ((truth >= e.quality_low) & (truth <= e.quality_high)).tolist()
     assert 0.85 <= np.mean(inside) <= 1
+
+
+def test_the_index_finds_what_exact_search_finds():
+    draw = np.random.default_rng(0)
+    centroids = draw.normal(size=(3_000, 16)).astype(np.float32)
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    exact, index = ExactSearch(centroids), GraphSearch(centroids)
+    for query in centroids[:20]:
+        (wanted, similar), (found, cosines) = exact.nearest(query), index.nearest(query)
+        assert len(set(wanted) & set(found)) >= 0.9 * NEAREST
+        assert cosines.max() == pytest.approx(similar.max(), abs=2e-3)
+    assert isinstance(open_search(centroids), ExactSearch)
 
 
 @given(
