@@ -91,10 +91,13 @@ class _Complaint:
 
 def _contradictions(config: Config) -> Iterator[_Complaint]:
     """What each section allows, and all together do not."""
-    for name in config.models:
+    for name, model in config.models.items():
         if name == "auto" or name.startswith(("auto:", "router-", "openrouter/")):
             text = "this name is taken by routing; choose another"
             yield _Complaint(("models", name), text, of_key=True)
+        if model.gpu_usd_per_hour is not None and model.price_usd_per_mtok is not None:
+            text = "a model has a price list or a price of its hardware, not both"
+            yield _Complaint(("models", name, "gpu_usd_per_hour"), text)
     if config.auth.mode == "keys" and config.server.workers > 1:
         text = "one process keeps the limits of keys; set server.workers to 1"
         yield _Complaint(("auth", "mode"), text)

@@ -21,6 +21,7 @@ from gateway.decision.endpoints import CHAT, Endpoint
 from gateway.decision.features import PromptFeatures, featurise
 from gateway.decision.flags import FlagError, RoutingFields, parse_flags, parse_model_name
 from gateway.decision.inline_flags import take_inline_flags
+from gateway.decision.readability import Sample, text_of_answer, text_of_stream
 from gateway.decision.request import ParsedRequest, parse_request
 from gateway.decision.scoring import Scorer
 from gateway.decision.sessions import Sessions
@@ -307,18 +308,25 @@ class Pipeline:
         model = answer.attempt.model
         price = self.ledger.pricer(record, model)
         progress = record.progress
+        readability = self.catalog.models[model].readability
+        is_measured = readability.wants_answer()
         if not plan.request.is_stream:
             body, progress.usage = answer.wire.restamp(answer.body, model, price)
             await reply.answer(plan.headers(trail), body)
+            if is_measured:
+                readability.note(text_of_answer(body))
             return
         record.first_token_s = self.clock.monotonic_s()
         reader = answer.wire.reader(model, price, wants_usage=plan.request.wants_usage)
         await reply.begin_stream(plan.headers(trail), reader.error_event)
         relay = StreamRelay(reader, self.timeouts, self.clock)
         try:
-            await relay.run(answer, reply, progress)
+            sink = Sample(reply) if is_measured else reply
+            await relay.run(answer, sink, progress)
         except StreamInterrupted:
             answer.note_break(self.clock.monotonic_s())
             raise
         answer.note_end(progress.events, record.first_token_s, self.clock.monotonic_s())
         await reply.end_stream()
+        if isinstance(sink, Sample):
+            readability.note(text_of_stream(bytes(sink.sent)))

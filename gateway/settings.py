@@ -222,6 +222,12 @@ class Backend(_Section):
 class Model(_Section):
     backends: tuple[Backend, ...] = Field(min_length=1)
     price_usd_per_mtok: Price | None = None
+    gpu_usd_per_hour: float | None = Field(
+        None,
+        gt=0,
+        description="instead of a price list: what one backend's hardware costs while it runs; a "
+        "request pays for its time there, shared with those answered beside it",
+    )
     context_tokens: int | None = Field(None, gt=0)
     parameters_b: float | None = Field(None, gt=0)
     active_parameters_b: float | None = Field(None, gt=0)

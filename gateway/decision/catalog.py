@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import msgspec
 
 from gateway.clock import Clock
+from gateway.decision.prices import Price
+from gateway.decision.readability import Readability
 from gateway.settings import Backend, Config, Model
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.transport import Transport, open_transport
@@ -20,26 +22,22 @@ class CatalogModel:
     backends: tuple[BackendHandle, ...]
     released_day: int | None
     capabilities: frozenset[str] | None
+    readability: Readability
+    list_price: Price | None
 
-    def cost_usd(
-        self, prompt_tokens: float, output_tokens: float, cached_tokens: float = 0
-    ) -> float | None:
-        """Price of a request by the list; None when the model has no price."""
-        price = self.config.price_usd_per_mtok
-        if price is None:
+    def price(self, prompt_tokens: int, backend: BackendHandle) -> Price | None:
+        """The price of a token now: by the list, or of the hardware's time; None when unknown."""
+        usd_per_hour = self.config.gpu_usd_per_hour
+        if usd_per_hour is None:
+            return self.list_price
+        health = backend.health
+        if health.ttft_ms.value is None or health.token_ms.value is None:
             return None
-        cached_price = price.input if price.cached_input is None else price.cached_input
-        fresh_tokens = prompt_tokens - cached_tokens
-        micros = (
-            fresh_tokens * price.input + cached_tokens * cached_price + output_tokens * price.output
-        )
-        return micros / 1e6
-
-    @property
-    def usd_per_mtok(self) -> tuple[float | None, float | None]:
-        """Prices of a million tokens read and written by the list."""
-        price = self.config.price_usd_per_mtok
-        return (None, None) if price is None else (price.input, price.output)
+        # USD per hour and milliseconds a token, to USD per million tokens, each request of those
+        # that the backend answers at once paying alike.
+        scale = usd_per_hour / 3600 * 1e3 / (health.inflight + 1)
+        read_ms = health.ttft_ms.value / max(1, prompt_tokens)
+        return Price(scale * read_ms, scale * health.token_ms.value)
 
     def serves(self, endpoint: str) -> bool:
         """Whether any of its backends can be asked for this."""
@@ -50,6 +48,11 @@ class CatalogModel:
         usable = [b for b in self.backends if b.health.is_usable(now_s) and b.serves(endpoint)]
         usable.sort(key=lambda b: b.health.inflight)
         return usable
+
+
+def _listed(model: Model) -> Price | None:
+    listed = model.price_usd_per_mtok
+    return None if listed is None else Price(listed.input, listed.output, listed.cached_input)
 
 
 class Catalog:
@@ -70,6 +73,8 @@ class Catalog:
             backends=tuple(self._handle(name, model, backend) for backend in model.backends),
             released_day=(released - datetime.date(1970, 1, 1)).days if released else None,
             capabilities=frozenset(model.capabilities) if model.capabilities is not None else None,
+            readability=Readability(model.readability),
+            list_price=_listed(model),
         )
 
     def _handle(self, name: str, model: Model, backend: Backend) -> BackendHandle:

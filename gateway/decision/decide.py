@@ -166,16 +166,22 @@ class Decider:
             if limit is not None and limit < tokens:
                 tokens = float(limit)
             usable = model.usable_backends(now_s, endpoint.name)
-            ttft_ms, latency_ms = _latency(usable[0] if usable else model.backends[0], tokens)
+            backend = usable[0] if usable else model.backends[0]
+            ttft_ms, latency_ms = _latency(backend, tokens)
+            price = model.price(features.prompt_tokens, backend)
+            cost_usd = input_price = output_price = None
             cached_tokens = 0
             if pin is not None and pin.model == model.name:
                 cached_tokens = min(pin.prompt_tokens, features.prompt_tokens)
+            if price is not None:
+                cost_usd = price.cost_usd(features.prompt_tokens, tokens, cached_tokens)
+                input_price, output_price = price.input, price.output
             candidate = Candidate(
                 model.name,
                 predicted.quality,
                 predicted.quality_low,
                 predicted.quality_high,
-                model.cost_usd(features.prompt_tokens, tokens, cached_tokens),
+                cost_usd,
                 tokens,
                 ttft_ms,
                 latency_ms,
@@ -183,10 +189,11 @@ class Decider:
                 config.parameters_b,
                 model.released_day,
                 config.security_level,
-                config.readability,
+                model.readability.value,
                 model.capabilities,
                 bool(usable),
-                *model.usd_per_mtok,
+                input_price,
+                output_price,
             )
             found.append(candidate)
         return tuple(found)

@@ -15,6 +15,7 @@ import msgspec
 from gateway.clock import Clock
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import RoutedDecision
+from gateway.decision.prices import Price
 from gateway.ledger.savings import compare
 from gateway.telemetry.logs import RequestLog
 from gateway.telemetry.metrics import Metrics
@@ -162,11 +163,11 @@ class Ledger:
         reservation.is_settled = True
         del self._open[reservation.decision.decision_id]
         usage = reservation.progress.usage or _estimate(reservation)
+        price_usd = partial(self.price_usd, reservation.decision)
         spent = tuple(
-            Spent(s.model, s.usage, _nanos(self.price_usd(s.model, s.usage)))
-            for s in reservation.spent
+            Spent(s.model, s.usage, _nanos(price_usd(s.model, s.usage))) for s in reservation.spent
         )
-        nanos = [_nanos(self.price_usd(reservation.model, usage)), *(s.cost_nanos for s in spent)]
+        nanos = [_nanos(price_usd(reservation.model, usage)), *(s.cost_nanos for s in spent)]
         known = [n for n in nanos if n is not None]
         plan = reservation.decision.plan
         chosen, reason = reservation.kept or (plan.chosen, plan.reason)
@@ -194,21 +195,22 @@ class Ledger:
         self._count(row, reservation.decision)
         return row
 
-    def price_usd(self, model: str, usage: TokenUsage) -> float | None:
-        """Price of what was used by the list; None when the model has no price."""
-        return self._catalog.models[model].cost_usd(
-            usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
-        )
+    def price_usd(self, decision: RoutedDecision, model: str, usage: TokenUsage) -> float | None:
+        """Price of what was used, by the list or else as it stood when the request was decided."""
+        price = self._catalog.models[model].list_price or _price_then(decision, model)
+        if price is None:
+            return None
+        return price.cost_usd(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
 
     def pricer(self, record: Reservation, model: str) -> Pricer:
         """What the client is told that its answer cost, with all that was spent on the way."""
         if not record.spent:
-            return partial(self.price_usd, model)
-        prices = [self.price_usd(s.model, s.usage) for s in record.spent]
+            return partial(self.price_usd, record.decision, model)
+        prices = [self.price_usd(record.decision, s.model, s.usage) for s in record.spent]
         before_usd = sum(usd for usd in prices if usd is not None)
 
         def price(usage: TokenUsage) -> float | None:
-            usd = self.price_usd(model, usage)
+            usd = self.price_usd(record.decision, model, usage)
             return None if usd is None else before_usd + usd
 
         return price
@@ -222,6 +224,15 @@ class Ledger:
         if row.outcome == "ok":
             for constraint in _broken_limits(row, decision.selected.flags):
                 self._metrics.constraint_violations.labels(constraint).inc()
+
+
+def _price_then(decision: RoutedDecision, model: str) -> Price | None:
+    for evaluated in decision.plan.evaluated:
+        candidate = evaluated.candidate
+        if candidate.model == model:
+            paid = (candidate.input_usd_per_mtok, candidate.output_usd_per_mtok)
+            return None if paid[0] is None or paid[1] is None else Price(paid[0], paid[1])
+    return None
 
 
 def _broken_limits(row: LedgerRow, flags: RoutingFlags) -> Iterator[str]:
