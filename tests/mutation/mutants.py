@@ -2,7 +2,7 @@
 
 The operators are those of cosmic-ray (comparison, arithmetic, boolean, unary, number, loop control)
 and the replacement of a returned value, a condition or a statement. Texts, annotations and
-docstrings stay.
+docstrings stay, and so does ``strict=True``, which only guards against defects.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def _executed(tree: ast.AST) -> Iterator[ast.AST]:
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.Import | ast.ImportFrom | ast.JoinedStr):
+                continue
+            if isinstance(child, ast.keyword) and child.arg == "strict":
                 continue
             if isinstance(child, ast.AST):
                 yield child
