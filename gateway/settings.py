@@ -207,6 +207,9 @@ class Backend(_Section):
     endpoints: frozenset[EndpointName] | None = Field(
         None, min_length=1, description="what it speaks, if not all that the model says"
     )
+    security_level: int | None = Field(
+        None, ge=0, description="a model is as secure as the least secure backend that serves it"
+    )
     name: Name | None = Field(None, description="what clients see of it; host and port by default")
 
     @property

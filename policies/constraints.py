@@ -25,6 +25,10 @@ _BOUNDED: tuple[tuple[str, _Read, int], ...] = (
     ("max_input_usd_per_mtok", attrgetter("input_usd_per_mtok"), 1),
     ("max_output_usd_per_mtok", attrgetter("output_usd_per_mtok"), 1),
 )
+_CAUTIOUS: tuple[tuple[str, _Read, int], ...] = (
+    ("min_quality", attrgetter("quality_low"), -1),
+    *_BOUNDED[1:],
+)
 _SIGNS = {name: sign for name, _, sign in _BOUNDED}
 
 
@@ -36,7 +40,7 @@ def find_violations(
     deny = frozenset(flags.deny)
     bounds = [
         (name, read, sign, limit)
-        for name, read, sign in _BOUNDED
+        for name, read, sign in (_CAUTIOUS if flags.quality_bound == "low" else _BOUNDED)
         if (limit := getattr(flags, name)) is not None
     ]
     return [

@@ -8,6 +8,8 @@ from typing import Literal
 
 OnInfeasible = Literal["error", "relax", "best_effort"]
 Explain = Literal["none", "summary", "full"]
+#: What ``min_quality`` is held against: the prediction, or the lower end of its interval.
+QualityBound = Literal["mean", "low"]
 RouterName = Literal["perceptive", "retriever", "ensemble"]
 
 #: The soft goals of the objective (Tryage, arXiv 2308.11601), each a cost to keep low.
@@ -88,6 +90,7 @@ class RoutingFlags:
     objective: str = "best"
     weights: Mapping[str, float] = field(default_factory=dict)
     min_quality: float | None = None
+    quality_bound: QualityBound = "mean"
     max_cost_usd: float | None = None
     max_ttft_ms: float | None = None
     max_latency_ms: float | None = None

@@ -22,6 +22,7 @@ class CatalogModel:
     backends: tuple[BackendHandle, ...]
     released_day: int | None
     capabilities: frozenset[str] | None
+    security_level: int | None
     readability: Readability
     list_price: Price | None
 
@@ -50,6 +51,12 @@ class CatalogModel:
         return usable
 
 
+def security_level_of(model: Model) -> int | None:
+    """The least level declared of the model and its backends: any of them may serve."""
+    declared = [model.security_level, *(backend.security_level for backend in model.backends)]
+    return min((level for level in declared if level is not None), default=None)
+
+
 def _listed(model: Model) -> Price | None:
     listed = model.price_usd_per_mtok
     return None if listed is None else Price(listed.input, listed.output, listed.cached_input)
@@ -73,6 +80,7 @@ class Catalog:
             backends=tuple(self._handle(name, model, backend) for backend in model.backends),
             released_day=(released - datetime.date(1970, 1, 1)).days if released else None,
             capabilities=frozenset(model.capabilities) if model.capabilities is not None else None,
+            security_level=security_level_of(model),
             readability=Readability(model.readability),
             list_price=_listed(model),
         )

@@ -10,7 +10,7 @@ import msgspec
 import gateway
 from gateway.clock import Clock
 from gateway.decision.arms import Arms, Selected
-from gateway.decision.catalog import Catalog, CatalogModel
+from gateway.decision.catalog import Catalog, CatalogModel, security_level_of
 from gateway.decision.endpoints import Endpoint
 from gateway.decision.features import PromptFeatures
 from gateway.decision.flags import ModelRequest, ParsedFlags
@@ -50,7 +50,8 @@ def policy_version(config: Config, router_version: str) -> str:
     models = config.model_dump_json(
         include={"models": {"__all__": _DECIDING_FIELDS}, "policies": True}
     )
-    material = f"{gateway.__version__}\n{router_version}\n{models}"
+    levels = [security_level_of(model) for model in config.models.values()]
+    material = f"{gateway.__version__}\n{router_version}\n{models}\n{levels}"
     return hashlib.sha256(material.encode()).hexdigest()[:16]
 
 
@@ -188,7 +189,7 @@ class Decider:
                 config.context_tokens,
                 config.parameters_b,
                 model.released_day,
-                config.security_level,
+                model.security_level,
                 model.readability.value,
                 model.capabilities,
                 bool(usable),

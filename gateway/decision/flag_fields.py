@@ -14,7 +14,15 @@ from typing import NoReturn, TypedDict, cast, get_args
 
 from gateway.errors import quoted
 from policies.presets import PROFILES
-from policies.types import GOALS, Cascade, Explain, Guarantee, OnInfeasible, RouterName
+from policies.types import (
+    GOALS,
+    Cascade,
+    Explain,
+    Guarantee,
+    OnInfeasible,
+    QualityBound,
+    RouterName,
+)
 
 MAX_LIST_ENTRIES = 1000
 #: Longest session id and longest model name, in characters.
@@ -46,6 +54,7 @@ class RoutingFields(TypedDict, total=False):
     weights: dict[str, float]
     willingness_to_pay_usd: float
     min_quality: float
+    quality_bound: QualityBound
     max_cost_usd: float
     max_ttft_ms: float
     max_latency_ms: float
@@ -347,6 +356,7 @@ _READERS: dict[str, _Reader] = {
     "objective": partial(read_choice, choices=PROFILES),
     "weights": _weights,
     "min_quality": read_share,
+    "quality_bound": partial(read_choice, choices=get_args(QualityBound)),
     "max_cost_usd": _number,
     "max_ttft_ms": _number,
     "max_latency_ms": _number,
@@ -368,7 +378,8 @@ _HEADERS: dict[str, tuple[str, Callable[[str, str], object], _Reader]] = {
             (_pairs_in, ("weights", "guarantee")),
             (parse_number, ("min_quality", "max_cost_usd", "max_ttft_ms", "max_latency_ms")),
             (parse_number, ("max_input_usd_per_mtok", "max_output_usd_per_mtok")),
-            (_text_in, ("objective", "on_infeasible", "explain", "session_id", "router")),
+            (_text_in, ("objective", "quality_bound", "on_infeasible", "explain", "router")),
+            (_text_in, ("session_id",)),
             (_cascade_in, ("cascade",)),
         )
         for name in names

@@ -88,6 +88,7 @@ class ParsedFlags:
             "objective": flags.objective,
             "weights": dict(flags.weights),
             "min_quality": flags.min_quality,
+            "quality_bound": flags.quality_bound,
             "max_cost_usd": flags.max_cost_usd,
             "max_ttft_ms": flags.max_ttft_ms,
             "max_latency_ms": flags.max_latency_ms,

@@ -62,11 +62,10 @@ async def test_a_session_leaves_a_model_that_breaks_a_limit_or_is_not_named(stag
 
 async def test_what_the_model_has_cached_makes_it_cheaper_to_stay(tmp_path: Path) -> None:
     path = tmp_path / "decisions.jsonl"
-    async with stage_with(extra={"decision_log": {"path": str(path)}}) as stage:
+    price = {"price_usd_per_mtok": {"input": 1.0, "output": 2.0, "cached_input": 0.0}}
+    log = {"decision_log": {"path": str(path)}}
+    async with stage_with(extra=log, second=price) as stage:
         refuses_once(stage)
-        price = stage.parts.catalog.models["second"].config.price_usd_per_mtok
-        assert price is not None
-        object.__setattr__(price, "cached_input", 0.0)
         long = [{"role": "user", "content": "word " * 4_000}]
         for _ in range(2):
             await model_of(stage, messages=long, routing={"session_id": "s"}, max_tokens=1)

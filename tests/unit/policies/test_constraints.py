@@ -35,6 +35,19 @@ TOOLS = frozenset({"tools"})
         ({"cost_usd": None}, {}, Needs(), None),
         ({"ttft_ms": 50.0}, {"max_ttft_ms": 50.0}, Needs(), None),
         ({"ttft_ms": 51.0}, {"max_ttft_ms": 50.0}, Needs(), Violation("max_ttft_ms", 50.0, 51.0)),
+        ({"quality": 0.5, "quality_low": 0.4}, {"min_quality": 0.5}, Needs(), None),
+        (
+            {"quality": 0.5, "quality_low": 0.4},
+            {"min_quality": 0.5, "quality_bound": "low"},
+            Needs(),
+            Violation("min_quality", 0.5, 0.4),
+        ),
+        (
+            {"quality": 0.5, "quality_low": 0.4, "cost_usd": 2.0},
+            {"min_quality": 0.4, "quality_bound": "low", "max_cost_usd": 1.0},
+            Needs(),
+            Violation("max_cost_usd", 1.0, 2.0),
+        ),
         ({"input_usd_per_mtok": 1.0}, {"max_input_usd_per_mtok": 1.0}, Needs(), None),
         (
             {"input_usd_per_mtok": 1.5},

@@ -29,3 +29,19 @@ def test_two_keys_of_one_server_never_share_a_connection(monkeypatch: pytest.Mon
     monkeypatch.setenv("KEY_A", "a")
     monkeypatch.setenv("KEY_B", "b")
     assert transports({"api_key": "env:KEY_A"}, {"api_key": "env:KEY_B"}) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "backends", "level"),
+    [(None, [None], None), (2, [None, None], 2), (2, [3, 1], 1), (None, [3, 2], 2), (1, [3], 1)],
+)
+def test_a_model_is_as_secure_as_its_least_secure_part(
+    model: int | None, backends: list[int | None], level: int | None
+) -> None:
+    url = "http://127.0.0.1:1/v1"
+    document = {
+        "security_level": model,
+        "backends": [{"url": url, "security_level": b} for b in backends],
+    }
+    catalog = Catalog(parse_config({"models": {"m": document}}, "the test"), SystemClock())
+    assert catalog.models["m"].security_level == level
