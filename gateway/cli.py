@@ -167,7 +167,7 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
         "--router",
         choices=commands.ROUTERS,
         default=commands.ROUTERS[-1],
-        help="perceptive alone, or the retriever beside it",
+        help="ensemble, which has all three; or perceptive alone",
     )
     train.add_argument(
         "--rule",

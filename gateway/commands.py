@@ -102,7 +102,8 @@ def route_command(prompt: str, *, objective: str, config_path: Path | None, as_j
         }
     )
     incoming = Incoming(CHAT, "route", {}, body, parts.clock.monotonic_s())
-    document = decision_document(parts.pipeline.plan(incoming, ANONYMOUS), parts.catalog)
+    plan = parts.pipeline.plan(incoming, ANONYMOUS, always_scored=True)
+    document = decision_document(plan, parts.catalog, parts.pipeline.scorer)
     if as_json:
         print(msgspec.json.format(document).decode())
     else:

@@ -12,8 +12,8 @@ from gateway.config import metrics_folder
 from gateway.decision.arms import Arms
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, policy_version
-from gateway.decision.guarantees import Guarantees, load_outcomes
-from gateway.decision.scoring import Scorer, load_router
+from gateway.decision.guarantees import open_guarantees
+from gateway.decision.scoring import Scorer, load_routers
 from gateway.decision.sessions import Sessions
 from gateway.ledger.accounting import Ledger
 from gateway.ledger.decision_log import DecisionLog, open_decision_log
@@ -67,11 +67,10 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
     clock = clock or SystemClock()
     metrics = Metrics(metrics_folder())
     catalog = Catalog(config, clock)
-    scorer = Scorer(load_router(config), metrics)
-    version = policy_version(config, scorer.version)
+    scorer = Scorer(load_routers(config), metrics)
+    version = policy_version(config, scorer.version())
     metrics.policy_info.labels(version).set(1)
-    outcomes = load_outcomes(config.router.calibration, scorer.version)
-    guarantees = Guarantees(outcomes, config)
+    guarantees = open_guarantees(config, scorer.version)
     decider = Decider(catalog, clock, version, Arms(config.policies), guarantees)
     metrics.know_models(
         list(catalog.models), [(model.name, backend.name) for model, backend in catalog.backends]

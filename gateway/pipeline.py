@@ -213,7 +213,9 @@ class Pipeline:
         laps.append(self.clock.monotonic_s())
         is_open = model.pinned is None or flags.flags.needs_quality
         is_scored = always_scored or (is_open and incoming.endpoint.makes_text)
-        predictions = self.scorer.score(features.ask) if is_scored else self.scorer.prior
+        predictions = (
+            self.scorer.score(features.ask, flags.flags.router) if is_scored else self.scorer.prior
+        )
         laps.append(self.clock.monotonic_s())
         try:
             pin = self.sessions.find(principal.name, flags.flags.session_id, features)

@@ -1,8 +1,9 @@
 """Trained routers on disk: a folder of ``manifest.json`` and arrays, never a pickle.
 
 ``weights.npz`` is the perceptive router; ``pilots.npz`` and ``pilots.json`` are the retriever, where
-there is one. The manifest names the SHA-256 of every file, so that a router is either loaded as it
-was saved or not at all. Saving the same routers twice gives the same bytes.
+there is one; ``calibration.npz`` holds the maps of each. The manifest names the SHA-256 of every
+file, so that routers are either loaded as they were saved or not at all. Saving the same routers
+twice gives the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from router_models import calibration
+from router_models.calibration import calibrations_of
 from router_models.encoders.lexical import LexicalEncoder
+from router_models.ensemble import Stacking
 from router_models.perceptive.model import Head, PerceptiveRouter
 from router_models.retriever.model import RetrieverRouter
 from router_models.retriever.storage import arrays_of, prompts_of, retriever_of, settings_of
@@ -35,6 +39,7 @@ DEFAULT = Path(__file__).parent / "artifacts" / "default"
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.npz"
 PILOTS, PILOT_PROMPTS = "pilots.npz", "pilots.json"
+CALIBRATION = "calibration.npz"
 REPORT = "report.html"
 
 _MAX_MANIFEST_BYTES = 4_000_000
@@ -51,38 +56,34 @@ def resolve(artifact: str | Path) -> Path:
 
 
 def save(
-    router: PerceptiveRouter,
+    routers: PerceptiveRouter | RouterSuite,
     folder: Path,
     *,
     training: Mapping[str, object],
     metrics: Mapping[str, object],
     report: str | None = None,
-    retriever: RetrieverRouter | None = None,
-) -> PerceptiveRouter:
-    """Write a router and return it as it will be loaded, with the artifact's version.
+) -> RouterSuite:
+    """Write routers and return them as they will be loaded, with the artifact's version.
 
     ``training`` says what it was learnt from and ``metrics`` how good it is; both must be JSON.
     ``report`` is a page to lay beside the weights. The folder appears whole or not at all; an
     artifact that stands there is replaced. Raises ArtifactError when something else stands there,
     or when it cannot be written.
     """
+    suite = routers if isinstance(routers, RouterSuite) else RouterSuite(routers)
     folder = folder.absolute()
     check_replaceable(folder)
     suffix = secrets.token_hex(4)
     partial = folder.with_name(f"{folder.name}.{suffix}.partial")
     try:
         partial.mkdir(parents=True)
-        np.savez_compressed(partial / WEIGHTS, allow_pickle=False, **_arrays(router))
-        if retriever is not None:
-            _write_pilots(retriever, partial)
-        manifest = _manifest(router, training, metrics, _digests(partial))
-        if retriever is not None:
-            manifest["retriever"] = settings_of(retriever)
+        _write_files(suite, partial)
+        manifest = _manifest(suite, training, metrics, _digests(partial))
         text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
         (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
         if report is not None:
             (partial / REPORT).write_text(report, encoding="utf-8")
-        saved = load_suite(partial).perceptive
+        saved = load_suite(partial)
         if folder.exists():
             retired = folder.with_name(f"{folder.name}.{suffix}.old.partial")
             folder.rename(retired)
@@ -112,18 +113,34 @@ def load_suite(folder: Path) -> RouterSuite:
     """Read every router of an artifact. Raises ArtifactError as ``load`` does."""
     perceptive = load(folder)
     manifest = _read_manifest(folder / MANIFEST)[0]
+    try:
+        retriever = _read_retriever(folder, manifest, perceptive)
+        stacked = manifest.get("ensemble")
+        stacking = None
+        if stacked is not None:
+            shares = float(stacked["level"]), float(stacked["difference"])
+            stacking = Stacking(perceptive.target, *shares)
+        models = manifest.get("calibration", {})
+        arrays = _read_arrays(folder / CALIBRATION, manifest) if models else {}
+        calibrations = calibrations_of(models, arrays)
+        return RouterSuite(perceptive, retriever, stacking, calibrations)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        raise ArtifactError(f"{folder}: {type(error).__name__}: {error}") from error
+
+
+def _read_retriever(
+    folder: Path, manifest: Mapping[str, Any], perceptive: PerceptiveRouter
+) -> RetrieverRouter | None:
     settings = manifest.get("retriever")
     if settings is None:
-        return RouterSuite(perceptive)
+        return None
     arrays = _read_arrays(folder / PILOTS, manifest)
     content = _read_bytes(folder / PILOT_PROMPTS, _MAX_PROMPTS_BYTES)
     _check_digest(folder / PILOT_PROMPTS, manifest)
-    try:
-        pilots = json.loads(content)
-        retriever = retriever_of(perceptive.encoder, settings, pilots, arrays)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{folder / PILOTS}: {type(error).__name__}: {error}") from error
-    return RouterSuite(perceptive, replace(retriever, version=f"{perceptive.version}-retriever"))
+    retriever = retriever_of(perceptive.encoder, settings, json.loads(content), arrays)
+    return replace(retriever, version=f"{perceptive.version}-retriever")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -146,7 +163,7 @@ def check_replaceable(folder: Path) -> None:
     if not folder.is_dir():
         raise ArtifactError(f"{folder}: is a file; name a folder for the artifact")
     names = {entry.name for entry in folder.iterdir()}
-    foreign = sorted(names - {MANIFEST, WEIGHTS, PILOTS, PILOT_PROMPTS, REPORT})
+    foreign = sorted(names - {MANIFEST, WEIGHTS, PILOTS, PILOT_PROMPTS, CALIBRATION, REPORT})
     if foreign or (names and MANIFEST not in names):
         raise ArtifactError(
             f"{folder}: holds {(foreign or sorted(names))[0]!r}, so it is not only a router "
@@ -169,22 +186,30 @@ def _arrays(router: PerceptiveRouter) -> dict[str, NDArray[Any]]:
 
 
 def _manifest(
-    router: PerceptiveRouter,
+    suite: RouterSuite,
     training: Mapping[str, object],
     metrics: Mapping[str, object],
     files: Mapping[str, str],
 ) -> dict[str, object]:
-    return {
+    router = suite.perceptive
+    manifest = {
         "format": FORMAT,
         "kind": KIND,
         "models": list(router.models),
         "tasks": list(router.tasks),
         "target": router.target,
         "encoder": {"kind": router.encoder.kind, **router.encoder.settings()},
+        "calibration": {kind: list(c.models) for kind, c in suite.calibrations.items()},
         "files": dict(files),
         "training": {"package_version": installed_version(), **training},
         "metrics": dict(metrics),
     }
+    if suite.retriever is not None:
+        manifest["retriever"] = settings_of(suite.retriever)
+    if suite.stacking is not None:
+        shares = suite.stacking
+        manifest["ensemble"] = {"level": shares.level, "difference": shares.difference}
+    return manifest
 
 
 def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
@@ -292,10 +317,16 @@ def _read_bytes(path: Path, limit: int) -> bytes:
         raise ArtifactError(f"{path}: {error.strerror or error}") from error
 
 
-def _write_pilots(retriever: RetrieverRouter, folder: Path) -> None:
-    np.savez_compressed(folder / PILOTS, allow_pickle=False, **arrays_of(retriever))
-    text = json.dumps(prompts_of(retriever), indent=0, ensure_ascii=False)
-    (folder / PILOT_PROMPTS).write_text(text + "\n", encoding="utf-8")
+def _write_files(suite: RouterSuite, folder: Path) -> None:
+    arrays = {WEIGHTS: _arrays(suite.perceptive)}
+    if suite.calibrations:
+        arrays[CALIBRATION] = calibration.arrays_of(suite.calibrations)
+    if suite.retriever is not None:
+        arrays[PILOTS] = arrays_of(suite.retriever)
+        text = json.dumps(prompts_of(suite.retriever), indent=0, ensure_ascii=False)
+        (folder / PILOT_PROMPTS).write_text(text + "\n", encoding="utf-8")
+    for name, own in arrays.items():
+        np.savez_compressed(folder / name, allow_pickle=False, **own)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -32,11 +32,10 @@ from router_models.evaluation.tables import (
     task_table,
 )
 from router_models.files import replace_file
-from router_models.perceptive.model import PerceptiveRouter
 from router_models.prices import Prices
 from router_models.retriever.model import Rule
 from router_models.steady import SteadyRouter
-from router_models.suite import DEFAULT_KIND, RouterSuite, named_router
+from router_models.suite import DEFAULT_KIND, RouterSuite
 from router_models.training.calibration_outcomes import calibration_outcomes
 from router_models.training.dataset import TRAIN, RoutingData, read_prompts, read_routing_data
 from router_models.training.errors import COVERAGE
@@ -61,8 +60,8 @@ class EvaluationOptions:
     kind: str = DEFAULT_KIND
 
 
-#: What may be trained: the perceptive router alone, or the retriever beside it.
-ROUTERS = ("perceptive", "retriever")
+#: What may be trained: the perceptive router, with it the retriever, and with both their ensemble.
+ROUTERS = ("perceptive", "retriever", "ensemble")
 
 
 def calibrate_command(
@@ -75,7 +74,7 @@ def calibrate_command(
     kind: str = DEFAULT_KIND,
 ) -> None:
     """Write what the gateway needs to give guarantees: predictions and which answers fail."""
-    router = named_router(load_suite(resolve(router_path)), kind)
+    router = load_suite(resolve(router_path)).named(kind)
     held_out = read_routing_data(data).evaluation(split)
     text = json.dumps(calibration_outcomes(router, held_out, pass_score), allow_nan=False)
     replace_file(out, f"{text}\n".encode())
@@ -85,16 +84,16 @@ def train_command(
     data: Path,
     out: Path,
     *,
-    router: str = "retriever",
+    router: str = "ensemble",
     seed: int = 0,
     rule: Rule = "outcomes",
     report: Path | None = None,
     console: Console | None = None,
-) -> PerceptiveRouter:
+) -> RouterSuite:
     """Train on the split ``train`` and save an artifact; evaluate on the other splits, if any.
 
     The report lies in the artifact's folder as ``report.html``, or at ``report``. Returns the
-    router as it was saved. Raises DataError for data that cannot be used, and ArtifactError when
+    routers as they were saved. Raises DataError for data that cannot be used, and ArtifactError when
     ``out`` holds anything but an artifact.
     """
     console = console or Console()
@@ -103,9 +102,9 @@ def train_command(
     check_replaceable(out)
     table = read_routing_data(data)
     began = time.perf_counter()
-    pilots = PilotOptions(seed=seed, rule=rule) if router == "retriever" else None
+    pilots = PilotOptions(seed=seed, rule=rule) if router != "perceptive" else None
     suite, fitted = _train_with_progress(table, seed, pilots, console)
-    trained = suite.perceptive
+    trained = suite.named(DEFAULT_KIND)
     seconds = time.perf_counter() - began
     has_held_out = any(split != TRAIN for split in table.splits)
     evaluation = evaluate(trained, table, seed=seed) if has_held_out else None
@@ -117,12 +116,11 @@ def train_command(
     }
     page = render_page(evaluation, training)
     saved = save(
-        trained,
+        suite,
         out,
         training=training,
         metrics=_headline(evaluation),
         report=page if report is None else None,
-        retriever=suite.retriever,
     )
     if report is not None:
         replace_file(report, page.encode())
@@ -146,7 +144,7 @@ def predict_command(
     on that many pilots nearest to the prompt.
     """
     suite, prompts = load_suite(resolve(router)), read_prompts(data)
-    table = predict_table(named_router(suite, kind), prompts, prices)
+    table = predict_table(suite.named(kind), prompts, prices)
     if nearest:
         if suite.retriever is None:
             raise DataError("this artifact has no pilots; train with --router retriever")
@@ -173,7 +171,7 @@ def evaluate_command(
     Prints tables, or JSON on standard output, and writes a page if asked.
     """
     options = options or EvaluationOptions()
-    artifact = named_router(load_suite(resolve(router)), options.kind)
+    artifact = load_suite(resolve(router)).named(options.kind)
     table = read_routing_data(data)
     loaded: Router = SteadyRouter(artifact) if options.steady else artifact
     evaluation = evaluate(loaded, table, split=split, prices=options.prices, with_peers=True)

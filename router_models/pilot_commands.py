@@ -150,11 +150,10 @@ def _save(folder: Path, retriever: RetrieverRouter, change: dict[str, object]) -
     training["pilot_changes"] = [*training.get("pilot_changes", []), change]
     page = folder / REPORT
     saved = save(
-        suite.perceptive,
+        replace(suite, retriever=retriever),
         folder,
         training=training,
         metrics=manifest["metrics"],
         report=page.read_text(encoding="utf-8") if page.exists() else None,
-        retriever=retriever,
     )
     return saved.version

@@ -1,42 +1,128 @@
-"""All routers of one artifact: they share an encoder, and a prompt is read once for each question."""
+"""All routers of one artifact: they share an encoder, and a prompt is read once for all of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.calibration import Calibration
+from router_models.ensemble import Stacking, widen
 from router_models.perceptive.model import PerceptiveRouter
 from router_models.retriever.model import RetrieverRouter
-from router_models.types import DataError, Router
+from router_models.types import DataError, Estimates, Router
 
-RouterName = Literal["perceptive", "retriever"]
-DEFAULT_KIND = "perceptive"
+Kind = Literal["perceptive", "retriever", "ensemble"]
+DEFAULT_KIND: Kind = "perceptive"
 
 
 @dataclass(frozen=True, slots=True)
 class RouterSuite:
-    """``retriever`` is None where an artifact was trained without pilots."""
+    """``retriever`` is None where an artifact was trained without pilots.
+
+    ``stacking`` is None where there is no ensemble; ``calibrations`` are by kind, and a router
+    without one answers as it is.
+    """
 
     perceptive: PerceptiveRouter
     retriever: RetrieverRouter | None = None
+    stacking: Stacking | None = None
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    _arranged: Mapping[str, Calibration] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        arranged = {
+            kind: calibration.of(self.models_of(kind))
+            for kind, calibration in self.calibrations.items()
+            if kind in self.kinds
+        }
+        object.__setattr__(self, "_arranged", arranged)
 
     @property
     def version(self) -> str:
         return self.perceptive.version
 
     @property
-    def names(self) -> tuple[RouterName, ...]:
+    def models(self) -> tuple[str, ...]:
+        return self.models_of(DEFAULT_KIND)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
         """The routers that there are."""
-        return ("perceptive",) if self.retriever is None else ("perceptive", "retriever")
+        if self.retriever is None:
+            return ("perceptive",)
+        if self.stacking is None:
+            return ("perceptive", "retriever")
+        return ("perceptive", "retriever", "ensemble")
 
-    def named(self, name: str) -> Router | None:
-        """Return a router by its name; None where the artifact has none of that name."""
-        return {"perceptive": self.perceptive, "retriever": self.retriever}.get(name)
+    def models_of(self, kind: str) -> tuple[str, ...]:
+        """The models that a router knows: those of the pilots, for the ensemble."""
+        if kind == "perceptive" or self.retriever is None:
+            return self.perceptive.models
+        return self.retriever.models
+
+    def score(self, prompt: str, kind: str = DEFAULT_KIND) -> Estimates:
+        """Predict by one of ``kinds``."""
+        rows, weights = self.perceptive.encoder.encode(prompt)
+        if kind == "perceptive":
+            return self._calibrated(kind, self.perceptive.read(rows, weights))
+        if self.retriever is None:
+            raise KeyError(kind)
+        retrieved = self.retriever.read(rows, weights)
+        if kind == "retriever":
+            return self._calibrated(kind, retrieved)
+        if self.stacking is None:
+            raise KeyError(kind)
+        perceived = self.perceptive.read(rows, weights)
+        both = self._calibrated(kind, self.stacking.combine(perceived, retrieved))
+        said = [
+            _for_models(self._calibrated("perceptive", perceived), both),
+            self._calibrated("retriever", retrieved).quality,
+        ]
+        return widen(both, said)
+
+    def named(self, kind: str) -> Router:
+        """Return one of the routers. Raises DataError naming those that there are."""
+        if kind not in self.kinds:
+            raise DataError(f"this artifact has no {kind} router; it has {', '.join(self.kinds)}")
+        return OneRouter(self, kind)
+
+    def _calibrated(self, kind: str, raw: Estimates) -> Estimates:
+        calibration = self._arranged.get(kind)
+        return raw if calibration is None else calibration.apply(raw)
 
 
-def named_router(suite: RouterSuite, name: str) -> Router:
-    """Return a router by its name. Raises DataError naming those that there are."""
-    router = suite.named(name)
-    if router is None:
-        raise DataError(f"this artifact has no {name} router; it has {', '.join(suite.names)}")
-    return router
+@dataclass(frozen=True, slots=True)
+class OneRouter:
+    """One of a suite's routers, seen as a router."""
+
+    suite: RouterSuite
+    kind: str
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return self.suite.models_of(self.kind)
+
+    @property
+    def version(self) -> str:
+        version = self.suite.version
+        return version if self.kind == DEFAULT_KIND else f"{version}-{self.kind}"
+
+    def score(self, prompt: str) -> Estimates:
+        return self.suite.score(prompt, self.kind)
+
+
+def _for_models(own: Estimates, other: Estimates) -> NDArray[np.float64]:
+    """Quality in the other's order; a model that is unknown here has the other's quality."""
+    if own.models == other.models:
+        return own.quality
+    known = dict(zip(own.models, own.quality.tolist(), strict=True))
+    return np.array(
+        [
+            known.get(model, quality)
+            for model, quality in zip(other.models, other.quality.tolist(), strict=True)
+        ]
+    )

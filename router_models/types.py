@@ -15,8 +15,9 @@ Vector = NDArray[np.float64]
 class Estimates:
     """Predictions for one prompt; every array has shape (models,), in the order of ``models``.
 
-    ``quality`` lies in [0, 1], higher is better; ``quality_low`` and ``quality_high`` bound it with
-    the coverage stated in the artifact. ``output_tokens`` counts tokens of the expected answer.
+    ``quality`` lies in [0, 1], higher is better. ``quality_low`` and ``quality_high`` bound the mean
+    score of prompts like this one; see ``router_models.calibration``. ``output_tokens`` counts tokens
+    of the expected answer.
     """
 
     models: tuple[str, ...]

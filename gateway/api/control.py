@@ -68,7 +68,8 @@ def control_router(parts: Parts) -> APIRouter:
         principal = parts.door.authenticate(headers)
         incoming = Incoming(CHAT, "route", headers, await request.body(), received_s)
         plan = parts.pipeline.plan(incoming, principal, always_scored=True)
-        return Response(decision_document(plan, parts.catalog), media_type="application/json")
+        document = decision_document(plan, parts.catalog, parts.pipeline.scorer)
+        return Response(document, media_type="application/json")
 
     @router.get("/health/live")
     def live() -> dict[str, str]:

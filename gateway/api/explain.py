@@ -7,12 +7,20 @@ from typing import Any
 import msgspec
 
 from gateway.decision.catalog import Catalog
+from gateway.decision.scoring import Scorer
 from gateway.pipeline import Plan
 from policies.types import Evaluated
+from router_models.retriever.model import Neighbour
+
+#: Characters shown of a pilot's most typical prompt.
+_EXAMPLE_CHARS = 300
 
 
-def decision_document(plan: Plan, catalog: Catalog) -> bytes:
-    """The whole decision as JSON: every candidate, what it violates, the choice and the reason."""
+def decision_document(plan: Plan, catalog: Catalog, scorer: Scorer) -> bytes:
+    """The whole decision as JSON: every candidate, what it violates, the choice and the reason.
+
+    With ``explain: full`` also the pilots nearest to the prompt, with every model's outcome there.
+    """
     decision = plan.decision
     features = plan.features
     document = {
@@ -34,7 +42,24 @@ def decision_document(plan: Plan, catalog: Catalog) -> bytes:
         "warnings": list(decision.warnings),
         "overhead_ms": round(plan.overhead_s * 1e3, 3),
     }
+    if decision.parsed.flags.explain == "full":
+        document["nearest_pilots"] = [_pilot(n) for n in scorer.neighbours(features.ask)]
     return msgspec.json.encode(document)
+
+
+def _pilot(neighbour: Neighbour) -> dict[str, Any]:
+    return {
+        "pilot": neighbour.pilot,
+        "task": neighbour.name,
+        "similarity": round(neighbour.similarity, 4),
+        "prompts": neighbour.size,
+        "example": neighbour.example[:_EXAMPLE_CHARS],
+        "outcome": neighbour.unit,
+        "models": [
+            {"model": model, "mean": mean, "error": error, "prompts": prompts}
+            for model, (mean, error, prompts) in neighbour.outcomes.items()
+        ],
+    }
 
 
 def _candidate(evaluated: Evaluated, catalog: Catalog) -> dict[str, Any]:

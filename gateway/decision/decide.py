@@ -227,8 +227,9 @@ def _doubts(
     if predictions is NO_PREDICTIONS:
         return ["no quality prediction: the router gave none"]
     doubts = []
-    if parsed.flags.router != "perceptive":
-        doubts.append(f"the {parsed.flags.router} router is not loaded; the perceptive one decided")
+    asked = parsed.flags.router
+    if predictions.router not in {asked, "none"}:
+        doubts.append(f"the {asked} router is not loaded; the {predictions.router} one decided")
     unseen = [m.name for m in models if m.name not in predictions.by_model]
     if unseen:
         doubts.append(f"no quality prediction for: {', '.join(unseen)}")

@@ -13,8 +13,10 @@ import numpy as np
 from gateway.errors import ConfigError
 from gateway.settings import Config
 from gateway.telemetry.metrics import Metrics
-from router_models.artifact import load, resolve
+from router_models.artifact import load_suite, resolve
+from router_models.retriever.model import Neighbour, RetrieverRouter
 from router_models.steady import SteadyRouter
+from router_models.suite import DEFAULT_KIND
 from router_models.types import ArtifactError, Estimates, Router
 
 _log = logging.getLogger(__name__)
@@ -39,10 +41,14 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
 
 
 class Predictions(msgspec.Struct, frozen=True):
-    """The estimates for one prompt by model; what the router never saw gets the widest doubt."""
+    """The estimates for one prompt by model; what the router never saw gets the widest doubt.
+
+    ``router`` is who made them: perceptive, retriever or ensemble.
+    """
 
     by_model: Mapping[str, Prediction]
     unseen: Prediction
+    router: str = "none"
 
     def of(self, model: str, quality_prior: float | None) -> Prediction:
         """Return the router's word on a model, or the mean of all, or what its operator expects."""
@@ -58,26 +64,43 @@ class Predictions(msgspec.Struct, frozen=True):
 NO_PREDICTIONS = Predictions({}, Prediction(UNKNOWN_QUALITY, 0.0, 1.0, UNKNOWN_OUTPUT_TOKENS))
 
 
-def load_router(config: Config) -> Router | None:
-    """Load the router that the configuration names; None when it names none.
+class LoadedRouters(msgspec.Struct, frozen=True):
+    """An artifact's routers by kind, none where none is configured, and its pilots, if any."""
+
+    by_kind: Mapping[str, Router] = {}
+    pilots: RetrieverRouter | None = None
+
+    def version(self, kind: str = DEFAULT_KIND) -> str:
+        """Return the version of a router; ``none`` where there is no such router."""
+        router = self.by_kind.get(kind)
+        return "none" if router is None else router.version
+
+
+def load_routers(config: Config) -> LoadedRouters:
+    """Load the artifact that the configuration names.
 
     Raises ConfigError with the artifact's own reason when it cannot be trusted.
     """
     if config.router.artifact == "none":
-        return None
+        return LoadedRouters()
     folder: Path = resolve(config.router.artifact)
     try:
-        artifact = load(folder)
+        suite = load_suite(folder)
     except ArtifactError as error:
         raise ConfigError(f"router.artifact: {error}") from error
-    router: Router = SteadyRouter(artifact) if config.router.steady else artifact
-    idle = sorted(set(router.models) - set(config.models))
+    routers: dict[str, Router] = {kind: suite.named(kind) for kind in suite.kinds}
+    if config.router.steady:
+        routers = {kind: SteadyRouter(router) for kind, router in routers.items()}
+    known = {model for router in routers.values() for model in router.models}
+    idle = sorted(known - set(config.models))
     if idle:
         _log.info("the router knows models that are not configured: %s", ", ".join(idle))
-    return router
+    return LoadedRouters(routers, suite.retriever)
 
 
-def by_model(estimates: Estimates, *, with_intervals: bool = True) -> Predictions:
+def by_model(
+    estimates: Estimates, router: str = DEFAULT_KIND, *, with_intervals: bool = True
+) -> Predictions:
     """Lay arrays over models out as predictions of each.
 
     Raises ArithmeticError when a value is not finite.
@@ -99,6 +122,7 @@ def by_model(estimates: Estimates, *, with_intervals: bool = True) -> Prediction
     return Predictions(
         dict(zip(estimates.models, rows, strict=True)),
         Prediction(quality, 0.0, 1.0, output_tokens),
+        router,
     )
 
 
@@ -108,38 +132,54 @@ class Scorer:
     ``prior`` is what it expects of a prompt that it has not seen, with all the doubt there is.
     """
 
-    def __init__(self, router: Router | None, metrics: Metrics) -> None:
-        self._router = router
+    def __init__(self, routers: LoadedRouters, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._kept: OrderedDict[str, Predictions] = OrderedDict()
-        self.prior = (
+        self._kept: OrderedDict[tuple[str, str], Predictions] = OrderedDict()
+        self.adopt(routers)
+
+    def adopt(self, routers: LoadedRouters) -> None:
+        """Ask these routers from now on."""
+        router = routers.by_kind.get(DEFAULT_KIND)
+        prior = (
             NO_PREDICTIONS if router is None else by_model(router.score(""), with_intervals=False)
         )
+        self.routers = routers
+        self.prior = prior
+        self._kept.clear()
 
-    @property
-    def version(self) -> str:
-        return self._router.version if self._router is not None else "none"
+    def version(self, kind: str = DEFAULT_KIND) -> str:
+        return self.routers.version(kind)
 
-    def score(self, ask: str) -> Predictions:
-        """Predict for one prompt; NO_PREDICTIONS when there is no router or it failed.
+    def score(self, ask: str, kind: str = DEFAULT_KIND) -> Predictions:
+        """Predict for one prompt, by the perceptive router where there is none of that kind.
 
-        Runs on the event loop: the router reads a bounded part of a prompt in well under 1 ms.
+        NO_PREDICTIONS when there is no router or it failed. Runs on the event loop: the router reads
+        a bounded part of a prompt in well under 1 ms.
         """
-        if self._router is None:
-            return NO_PREDICTIONS
-        kept = self._kept.get(ask)
+        router = self.routers.by_kind.get(kind)
+        if router is None:
+            kind = DEFAULT_KIND
+            router = self.routers.by_kind.get(kind)
+            if router is None:
+                return NO_PREDICTIONS
+        kept = self._kept.get((kind, ask))
         if kept is not None:
-            self._kept.move_to_end(ask)
+            self._kept.move_to_end((kind, ask))
             return kept
         try:
-            predictions = by_model(self._router.score(ask))
+            predictions = by_model(router.score(ask), kind)
         except Exception:
             # The one boundary where any failure of learned code turns into a degraded decision.
             _log.exception("the router failed on a prompt of %d characters", len(ask))
             self._metrics.scorer_failures.inc()
             return NO_PREDICTIONS
         if len(ask) <= _LONGEST_KEPT_ASK:
-            self._kept[ask] = predictions
+            self._kept[kind, ask] = predictions
             if len(self._kept) > KEPT_ASKS:
                 self._kept.popitem(last=False)
         return predictions
+
+    def neighbours(self, ask: str) -> tuple[Neighbour, ...]:
+        """Return the pilots nearest to a prompt; none where there are no pilots."""
+        pilots = self.routers.pilots
+        return () if pilots is None else pilots.explain(ask)

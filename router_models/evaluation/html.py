@@ -97,9 +97,16 @@ def _tasks(report: EvaluationReport) -> str:
 
 
 def _calibration(report: EvaluationReport) -> str:
-    header = ("model", "prompts", "ECE", "Brier", "inside the interval")
+    header = ("model", "prompts", "ECE", "ECE by chance", "Brier", "groups inside the interval")
     rows = [
-        (r.model, str(r.prompts), number(r.ece), number(r.brier), percent(r.coverage))
+        (
+            r.model,
+            str(r.prompts),
+            number(r.ece),
+            f"{r.ece_perfect:.4f}",
+            number(r.brier),
+            percent(r.coverage),
+        )
         for r in report.calibration
     ]
     shown = report.calibration[:_MAX_CALIBRATION_PLOTS]

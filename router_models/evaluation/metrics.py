@@ -246,10 +246,15 @@ def calibration_errors(predicted: Vector, truth: Vector) -> Matrix:
     The absolute sums of the columns, added up and divided by the prompts, are the ECE; the table
     itself lets a resample compute it without binning again.
     """
-    bins = np.minimum((predicted * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    bins = ece_bins(predicted)
     errors = np.zeros((len(predicted), ECE_BINS))
     errors[np.arange(len(predicted)), bins] = predicted - truth
     return errors
+
+
+def ece_bins(predicted: Vector) -> NDArray[np.int64]:
+    """Return the bin of every prediction, (prompts,)."""
+    return np.asarray(np.minimum((predicted * ECE_BINS).astype(np.int64), ECE_BINS - 1))
 
 
 def ece(predicted: Vector, truth: Vector) -> float:

@@ -51,14 +51,16 @@ class TaskRow:
 class ModelRow:
     """How far predicted quality can be believed for one model.
 
-    ``coverage`` is the share of true scores inside the predicted interval; ``bins`` holds (mean
-    prediction, mean truth, prompts) of every bin that is not empty.
+    ``ece_perfect`` is the ECE that chance alone would give on so many prompts. ``coverage`` is the
+    share of groups of 20 like prompts whose mean score lies inside the predicted interval; ``bins``
+    holds (mean prediction, mean truth, prompts) of every bin that is not empty.
     """
 
     model: str
     prompts: int
     ece: Interval
     brier: Interval
+    ece_perfect: float
     coverage: Interval
     bins: tuple[tuple[float, float, int], ...]
 

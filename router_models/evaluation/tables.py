@@ -78,15 +78,22 @@ def pair_table(report: EvaluationReport) -> Table | None:
 
 def calibration_table(report: EvaluationReport) -> Table:
     """Tabulate how far the predicted quality of every model can be believed."""
-    table = Table(title="Calibration", box=SIMPLE_HEAD, padding=(0, 1))
+    table = Table(
+        title="Calibration",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        caption="by chance: what a perfect router would show on so many prompts; "
+        "inside: groups of 20 like prompts, by their mean score",
+    )
     table.add_column("model", no_wrap=True)
-    for name in ("prompts", "ECE", "Brier", "inside the interval"):
+    for name in ("prompts", "ECE", "by chance", "Brier", "inside"):
         table.add_column(name, justify="right")
     for row in report.calibration:
         table.add_row(
             row.model,
             str(row.prompts),
             number(row.ece),
+            _plain(row.ece_perfect),
             number(row.brier),
             short_percent(row.coverage),
         )

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.encoders import Encoder
+from router_models.encoders import Encoder, Rows, Weights
 from router_models.types import Estimates, Vector
 
 Matrix = NDArray[np.float64]
@@ -71,7 +71,11 @@ class PerceptiveRouter:
 
     def score(self, prompt: str) -> Estimates:
         """Predict from the prompt's text; any string is answered, in time independent of length."""
-        sums = self._gather(prompt)
+        return self.read(*self.encoder.encode(prompt))
+
+    def read(self, rows: Rows, weights: Weights) -> Estimates:
+        """Predict from the encoded prompt."""
+        sums = self._gather(rows, weights)
         tasks, models = len(self.tasks), len(self.models)
         posterior = softmax(sums[:tasks] + self.task_bias)
         outcome = self.outcome.predict(posterior, sums[tasks : tasks + models])
@@ -89,11 +93,11 @@ class PerceptiveRouter:
 
     def perceive(self, prompt: str) -> dict[str, float]:
         """Return the probability of every task; empty where the router knows no tasks."""
-        posterior = softmax(self._gather(prompt)[: len(self.tasks)] + self.task_bias)
+        sums = self._gather(*self.encoder.encode(prompt))
+        posterior = softmax(sums[: len(self.tasks)] + self.task_bias)
         return dict(zip(self.tasks, posterior.tolist(), strict=True))
 
-    def _gather(self, prompt: str) -> Vector:
-        rows, weights = self.encoder.encode(prompt)
+    def _gather(self, rows: Rows, weights: Weights) -> Vector:
         return np.asarray(weights @ self.table[rows], np.float64)
 
 

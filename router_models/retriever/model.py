@@ -33,7 +33,8 @@ _MAX_LOG_TOKENS = 13.0
 class Neighbour:
     """A pilot near a prompt: cosine ``similarity``, ``size`` in prompts, its most typical prompt.
 
-    ``outcomes`` tells (mean, standard error, prompts) of every model that was measured there.
+    ``outcomes`` tells (mean, standard error, prompts) of every model that was measured there;
+    ``unit`` what an outcome is, a loss in nats per token or a score.
     """
 
     pilot: int
@@ -41,6 +42,7 @@ class Neighbour:
     similarity: float
     size: int
     example: str
+    unit: str
     outcomes: dict[str, tuple[float, float, int]]
 
 
@@ -140,6 +142,7 @@ class RetrieverRouter:
             similarity=similarity,
             size=int(library.sizes[pilot]),
             example=prompts[0].text if prompts else "",
+            unit=library.target,
             outcomes={
                 model: (
                     float(library.means[pilot, m]),

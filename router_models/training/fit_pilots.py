@@ -65,11 +65,14 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class FittedPilots:
-    """The router, and what it said of every prompt while that prompt's fold was left out."""
+    """The router, and what it said of every prompt while that prompt's fold was left out.
+
+    Both are None for the literal rule, which predicts no outcome.
+    """
 
     router: RetrieverRouter
-    out_of_fold: Matrix
-    squared_error: float
+    out_of_fold: Matrix | None = None
+    squared_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +202,7 @@ def _fit_literal(measured: Measured, options: PilotOptions, axes: Floats) -> Fit
         error_low=zeros,
         error_high=zeros,
     )
-    predicted = np.array([router.score(p).quality for p in measured.data.prompts])
-    return FittedPilots(router, predicted, float("nan"))
+    return FittedPilots(router)
 
 
 def _library(

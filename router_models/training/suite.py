@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from router_models.perceptive.model import to_quality
 from router_models.suite import RouterSuite
+from router_models.training.calibrate import fit_calibration, fit_stacking
 from router_models.training.dataset import RoutingData
 from router_models.training.fit_pilots import FittedPilots, Measured, PilotOptions, fit_pilots
 from router_models.training.train import (
@@ -17,8 +16,6 @@ from router_models.training.train import (
     TrainingReport,
     fit_perceptive,
 )
-
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +37,33 @@ def train_suite(
     *,
     pilots: PilotOptions | None = None,
 ) -> tuple[RouterSuite, SuiteReport]:
-    """Fit the perceptive router and, with ``pilots``, the retriever.
+    """Fit the perceptive router and, with ``pilots``, the retriever and the ensemble; calibrate all.
 
     Pass ``RoutingData.training()``. Raises DataError when there are fewer than 10 prompts.
     """
     perceived = fit_perceptive(data, options, progress)
-    if pilots is None:
-        return RouterSuite(perceived.router), SuiteReport(perceived.report, None)
-    progress("pilots", 0, 1)
-    fitted = fit_pilots(_measured(data, perceived), pilots)
-    progress("pilots", 1, 1)
-    retriever = replace(fitted.router, version=f"{perceived.router.version}-retriever")
-    suite = RouterSuite(perceived.router, retriever)
-    return suite, SuiteReport(perceived.report, _told(fitted))
+    target, folds = perceived.router.target, perceived.evidence.folds
+    raw = {"perceptive": to_quality(perceived.out_of_fold, target)}
+    fitted, stacking = None, None
+    if pilots is not None:
+        progress("pilots", 0, 1)
+        fitted = fit_pilots(_measured(data, perceived), pilots)
+        progress("pilots", 1, 1)
+    if fitted is not None and fitted.out_of_fold is not None:
+        outcomes = perceived.out_of_fold, fitted.out_of_fold
+        stacking = fit_stacking(target, perceived.targets, *outcomes)
+        raw["retriever"] = to_quality(fitted.out_of_fold, target)
+        raw["ensemble"] = to_quality(stacking.mix(*outcomes), target)
+    suite = RouterSuite(
+        perceived.router,
+        None if fitted is None else fitted.router,
+        stacking,
+        {
+            kind: fit_calibration(data.models, quality, data.scores, data.tasks, folds)
+            for kind, quality in raw.items()
+        },
+    )
+    return suite, SuiteReport(perceived.report, None if fitted is None else _told(fitted))
 
 
 def _measured(data: RoutingData, perceived: FittedPerceptive) -> Measured:
@@ -68,12 +79,11 @@ def _measured(data: RoutingData, perceived: FittedPerceptive) -> Measured:
 
 def _told(fitted: FittedPilots) -> dict[str, object]:
     router = fitted.router
-    error = fitted.squared_error
     return {
         "rule": router.rule,
         "count": len(router.library.names),
         "dimensions": int(router.axes.shape[1]),
         "bandwidth": router.bandwidth,
         "shrinkage": router.shrinkage,
-        "squared_error": None if np.isnan(error) else error,
+        "squared_error": fitted.squared_error,
     }

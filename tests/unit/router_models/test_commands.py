@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from router_models.artifact import load
+from router_models.artifact import load_suite
 from router_models.commands import evaluate_command, predict_command, train_command
 from router_models.types import ArtifactError, DataError
 
@@ -35,6 +35,7 @@ def test_predicted_quality_can_be_believed(report):
 
 def test_train_leaves_an_artifact_with_its_provenance(trained):
     assert sorted(p.name for p in trained.iterdir()) == [
+        "calibration.npz",
         "manifest.json",
         "pilots.json",
         "pilots.npz",
@@ -51,7 +52,14 @@ def test_train_leaves_an_artifact_with_its_provenance(trained):
 
 def test_training_again_gives_the_same_bytes(trained, expert_library, tmp_path):
     train_command(expert_library, tmp_path / "again", console=Console(quiet=True))
-    for file in ("manifest.json", "weights.npz", "pilots.npz", "pilots.json", "report.html"):
+    for file in (
+        "manifest.json",
+        "weights.npz",
+        "pilots.npz",
+        "pilots.json",
+        "calibration.npz",
+        "report.html",
+    ):
         assert (tmp_path / "again" / file).read_bytes() == (trained / file).read_bytes()
 
 
@@ -108,7 +116,7 @@ def test_predict_writes_a_row_per_prompt_and_model(trained, expert_library, tmp_
     prompt_id = first["prompt_id"][0].as_py()
     prompts = pq.read_table(expert_library).to_pylist()
     prompt = next(r["prompt"] for r in prompts if r["prompt_id"] == prompt_id)
-    expected = load(trained).score(prompt)
+    expected = load_suite(trained).score(prompt)
     assert first["predicted_quality"].to_pylist() == expected.quality.tolist()
     assert first["model"].to_pylist() == list(expected.models)
     assert [p.name for p in tmp_path.iterdir()] == ["p.parquet"]

@@ -105,7 +105,7 @@ def test_the_pilots_are_listed():
 
 def test_an_artifact_without_pilots_says_so(rows, write, tmp_path):
     train_command(write(rows), tmp_path / "a", router="perceptive", console=QUIET)
-    assert load_suite(tmp_path / "a").names == ("perceptive",)
+    assert load_suite(tmp_path / "a").kinds == ("perceptive",)
     with pytest.raises(ArtifactError, match="train with --router retriever"):
         list_pilots_command(tmp_path / "a")
     with pytest.raises(DataError, match="no retriever router; it has perceptive"):
@@ -125,7 +125,7 @@ def test_predict_shows_the_nearest_pilots(trained, expert_library, tmp_path):
 
 def test_the_shipped_artifact_is_small():
     assert sum(file.stat().st_size for file in DEFAULT.iterdir()) <= 8_000_000
-    assert "retriever" in load_suite(DEFAULT).names
+    assert "retriever" in load_suite(DEFAULT).kinds
 
 
 @pytest.mark.parametrize("file", ["pilots.npz", "pilots.json"])

@@ -77,6 +77,13 @@ def test_a_named_model_is_held_to_it_too(calibration: Path) -> None:
     assert promise.order == (BASE,)
 
 
+def test_a_promise_is_for_the_router_it_was_calibrated_with(calibration: Path) -> None:
+    wish = {"guarantee": {"risk": 0.3, "confidence": 0.8}, "router": "ensemble"}
+    with pytest.raises(InvalidRequest, match="calibrated for the perceptive router") as caught:
+        plan(parts_with(calibration), routing=wish)
+    assert caught.value.param == "routing.router"
+
+
 def test_what_cannot_be_promised_is_infeasible_and_named(calibration: Path) -> None:
     parts = parts_with(calibration)
     with pytest.raises(RoutingInfeasible) as caught:

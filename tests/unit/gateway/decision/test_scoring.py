@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gateway.decision import scoring
-from gateway.decision.scoring import NO_PREDICTIONS, Scorer
+from gateway.decision.scoring import NO_PREDICTIONS, LoadedRouters, Scorer
 from gateway.telemetry.metrics import Metrics
 from router_models.types import Estimates
 
@@ -29,7 +29,7 @@ def router():
 
 @pytest.fixture
 def scorer(router):
-    made = Scorer(router, Metrics())
+    made = Scorer(LoadedRouters({"perceptive": router}), Metrics())
     router.asked.clear()
     return made
 
@@ -75,6 +75,28 @@ def test_a_failure_is_counted_and_not_kept(scorer, router):
 
 
 def test_without_a_router_nothing_is_predicted():
-    bare = Scorer(None, Metrics())
+    bare = Scorer(LoadedRouters(), Metrics())
     assert bare.score("anything") is NO_PREDICTIONS
     assert bare.prior is NO_PREDICTIONS
+
+
+def test_each_kind_of_router_is_asked_and_kept_for_itself(router):
+    other = CountingRouter()
+    scorer = Scorer(LoadedRouters({"perceptive": router, "retriever": other}), Metrics())
+    router.asked.clear()
+    assert scorer.score("ask", "retriever").router == "retriever"
+    assert scorer.score("ask").router == "perceptive"
+    assert scorer.score("ask", "retriever").router == "retriever"
+    assert (router.asked, other.asked) == (["ask"], ["ask"])
+
+
+def test_a_kind_that_is_not_there_is_answered_by_the_perceptive_router(scorer):
+    assert scorer.score("ask", "ensemble").router == "perceptive"
+
+
+def test_new_routers_forget_what_the_old_ones_said(scorer, router):
+    scorer.score("ask")
+    scorer.adopt(LoadedRouters({"perceptive": router}))
+    router.asked.clear()
+    scorer.score("ask")
+    assert router.asked == ["ask"]
