@@ -24,6 +24,7 @@ from gateway.parts import Parts, build_parts
 from gateway.settings import Config
 from gateway.tenancy.principals import KeyDoor
 from gateway.upstream.probe import probe_forever
+from gateway.upstream.watch import watch_forever
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ def _control_app(parts: Parts) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         backends = [backend for _, backend in parts.catalog.backends]
         parts.tasks.spawn("probe", probe_forever(backends))
+        if parts.catalog.watched:
+            parts.tasks.spawn("signals", watch_forever(parts.catalog.watched, parts.clock))
         if isinstance(parts.door, KeyDoor):
             parts.tasks.spawn("keys", parts.door.keep_up())
         parts.process_watch.start()

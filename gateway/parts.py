@@ -27,6 +27,7 @@ from gateway.telemetry.process import ProcessWatch
 from gateway.tenancy.limits import Admission
 from gateway.tenancy.principals import Door, open_door
 from gateway.upstream.dispatch import Dispatcher
+from gateway.upstream.published import publish_backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Parts:
 
     def publish_backend_states(self) -> None:
         """Bring the gauges that describe backends up to date."""
-        _publish_backend_states(self.catalog, self.metrics)
+        _publish_backend_states(self.catalog, self.metrics, self.clock)
 
     async def close(self) -> None:
         self.process_watch.stop()
@@ -110,13 +111,13 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
         decision_log=decision_log,
         feedback=feedback,
         request_log=request_log,
-        process_watch=ProcessWatch(metrics, partial(_publish_backend_states, catalog, metrics)),
+        process_watch=ProcessWatch(
+            metrics, partial(_publish_backend_states, catalog, metrics, clock)
+        ),
     )
 
 
-def _publish_backend_states(catalog: Catalog, metrics: Metrics) -> None:
+def _publish_backend_states(catalog: Catalog, metrics: Metrics, clock: Clock) -> None:
+    now_s = clock.monotonic_s()
     for model, backend in catalog.backends:
-        labels = (model.name, backend.name)
-        metrics.backend_up.labels(*labels).set(backend.health.is_up is True)
-        metrics.breaker_state.labels(*labels).set(backend.health.is_paused)
-        metrics.backend_inflight.labels(*labels).set(backend.health.inflight)
+        publish_backend(metrics, model.name, backend, now_s)

@@ -207,6 +207,10 @@ class Backend(_Section):
     endpoints: frozenset[EndpointName] | None = Field(
         None, min_length=1, description="what it speaks, if not all that the model says"
     )
+    signals: bool | None = Field(
+        None,
+        description="read its load from /metrics; by default where it is reached by plain http",
+    )
     security_level: int | None = Field(
         None, ge=0, description="a model is as secure as the least secure backend that serves it"
     )
@@ -216,6 +220,15 @@ class Backend(_Section):
     def address(self) -> str:
         """The base URL without a slash at the end."""
         return str(self.url).rstrip("/")
+
+    @property
+    def root_address(self) -> str:
+        """Where its pages beside ``/v1`` are."""
+        return self.address.removesuffix("/v1")
+
+    @property
+    def is_watched(self) -> bool:
+        return self.url.scheme == "http" if self.signals is None else self.signals
 
     @property
     def label(self) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
+from pydantic import HttpUrl
 
 from gateway.clock import Clock
 from gateway.decision.prices import Price
@@ -13,6 +15,10 @@ from gateway.decision.readability import Readability
 from gateway.settings import Backend, Config, Model
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.transport import Transport, open_transport
+from gateway.upstream.watch import WatchedServer
+
+#: How many requests more a backend may be busy with that has the adapter at work already.
+ADAPTER_WORTH = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +51,15 @@ class CatalogModel:
         return any(backend.serves(endpoint) for backend in self.backends)
 
     def usable_backends(self, now_s: float, endpoint: str) -> list[BackendHandle]:
-        """Backends that may be asked for this now, the least busy first."""
+        """Backends that may be asked for this now, the least busy first.
+
+        One where the adapter is at work counts as less busy: no other need be pushed out for it.
+        """
         usable = [b for b in self.backends if b.health.is_usable(now_s) and b.serves(endpoint)]
-        usable.sort(key=lambda b: b.health.inflight)
+        if len(usable) > 1:
+            usable.sort(
+                key=lambda b: b.health.pressure(now_s) - ADAPTER_WORTH * b.has_adapter(now_s)
+            )
         return usable
 
 
@@ -55,6 +67,22 @@ def security_level_of(model: Model) -> int | None:
     """The least level declared of the model and its backends: any of them may serve."""
     declared = [model.security_level, *(backend.security_level for backend in model.backends)]
     return min((level for level in declared if level is not None), default=None)
+
+
+def _watched(config: Config, models: Mapping[str, CatalogModel]) -> list[WatchedServer]:
+    """Servers to read the load of, each once, without the key that opens their models."""
+    concerned: dict[str, list[BackendHandle]] = {}
+    plain: dict[str, Backend] = {}
+    for name, model in config.models.items():
+        for backend, handle in zip(model.backends, models[name].backends, strict=True):
+            if backend.is_watched:
+                root = backend.root_address
+                concerned.setdefault(root, []).append(handle)
+                plain[root] = Backend(url=HttpUrl(root), transport=backend.transport)
+    return [
+        WatchedServer(open_transport(plain[root]), tuple(handles))
+        for root, handles in concerned.items()
+    ]
 
 
 def _listed(model: Model) -> Price | None:
@@ -71,6 +99,7 @@ class Catalog:
         self.models: dict[str, CatalogModel] = {
             name: self._build(name, model) for name, model in config.models.items()
         }
+        self.watched = _watched(config, self.models)
 
     def _build(self, name: str, model: Model) -> CatalogModel:
         released = model.released
@@ -112,3 +141,5 @@ class Catalog:
     async def close(self) -> None:
         for transport in self._transports.values():
             await transport.close()
+        for server in self.watched:
+            await server.transport.close()

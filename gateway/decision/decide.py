@@ -168,7 +168,7 @@ class Decider:
                 tokens = float(limit)
             usable = model.usable_backends(now_s, endpoint.name)
             backend = usable[0] if usable else model.backends[0]
-            ttft_ms, latency_ms = _latency(backend, tokens)
+            ttft_ms, latency_ms = _latency(backend, tokens, now_s)
             price = model.price(features.prompt_tokens, backend)
             cost_usd = input_price = output_price = None
             cached_tokens = 0
@@ -200,13 +200,24 @@ class Decider:
         return tuple(found)
 
 
-def _latency(backend: BackendHandle, tokens: float) -> tuple[float | None, float | None]:
-    """Predicted time to the first token and to the last, from what this backend showed lately."""
-    ttft_ms = backend.health.ttft_ms.value
-    token_ms = backend.health.token_ms.value
+def _latency(
+    backend: BackendHandle, tokens: float, now_s: float
+) -> tuple[float | None, float | None]:
+    """Predicted time to the first token and to the last, from what this backend showed lately.
+
+    Who waits there now is answered first: with R running, one is done every R-th part of the time
+    that an answer takes.
+    """
+    health = backend.health
+    ttft_ms, token_ms = health.ttft_ms.value, health.token_ms.value
     if ttft_ms is None or token_ms is None:
         return ttft_ms, None
-    return ttft_ms, ttft_ms + tokens * token_ms
+    answer_ms = ttft_ms + tokens * token_ms
+    told = None if health.signals is None else health.fresh_signals(now_s)
+    if told is None or not told.waiting:
+        return ttft_ms, answer_ms
+    queue_ms = told.waiting * answer_ms / max(1.0, told.running or 0.0)
+    return ttft_ms + queue_ms, answer_ms + queue_ms
 
 
 def _no_first_try(plan: Decision) -> list[str]:

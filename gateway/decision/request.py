@@ -5,6 +5,7 @@ The rest stays as the bytes that came, so that a backend gets exactly what the c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -27,10 +28,18 @@ _counts = msgspec.json.Decoder(int | None)
 _TRUE = msgspec.Raw(b"true")
 _NO_HEADERS: Mapping[str, str] = {}
 _LONGEST_HEADER = 200
+#: As vLLM 0.32 names them; other servers ignore them.
+_ENGINE_HEADERS = ("x-session-id", "x-vllm-priority", "x-data-parallel-rank")
+_NUMBERS = {
+    "x-vllm-priority": re.compile(r"-?\d{1,9}"),
+    "x-data-parallel-rank": re.compile(r"\d{1,5}"),
+}
 
 
 class ParsedRequest(msgspec.Struct, frozen=True):
-    """``fields`` are the raw top-level fields, ``headers`` those that belong to the endpoint's API."""
+    """``fields`` are the raw top-level fields, ``headers`` those that belong to the endpoint's API,
+    ``engine_headers`` those that an inference server reads: session, priority, data-parallel rank.
+    """
 
     endpoint: Endpoint
     fields: RawFields
@@ -41,6 +50,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     max_output_tokens: int | None
     routing: Mapping[str, object]
     headers: Mapping[str, str]
+    engine_headers: Mapping[str, str] = {}
 
     def question_for(self, backend: BackendHandle) -> Question:
         """What a backend is asked: in its own name of the model, nothing meant for the gateway.
@@ -55,6 +65,8 @@ class ParsedRequest(msgspec.Struct, frozen=True):
         else:
             wire, asked = endpoint.over_chat(asked)
             headers, ends_with_usage = _NO_HEADERS, True
+        if self.engine_headers:
+            headers = {**self.engine_headers, **headers}
         asked["model"] = msgspec.Raw(msgspec.json.encode(backend.served_model))
         if self.is_stream and ends_with_usage:
             # Always asked for, since what was used must be known; stripped from the answer if the
@@ -94,6 +106,7 @@ def parse_request(
         wants_usage=bool(read_field(options, "include_usage", _bools, "true or false")),
         max_output_tokens=_read_limit(fields, endpoint),
         headers=_forwarded(headers, endpoint),
+        engine_headers=_for_engine(headers),
         routing={k: _decode_any(fields[k], k) for k in ROUTING_FIELDS if k in fields},
     )
 
@@ -125,6 +138,21 @@ def _forwarded(headers: Mapping[str, str], endpoint: Endpoint) -> dict[str, str]
         if not (value.isascii() and value.isprintable() and len(value) <= _LONGEST_HEADER):
             raise InvalidRequest(f"the header {name} must be short printable ASCII", param=name)
     return {name: value for name, value in told.items() if value}
+
+
+def _for_engine(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """What vLLM reads beside the body, checked here: a backend would answer nonsense with a 5xx."""
+    told: Mapping[str, str] = _NO_HEADERS
+    for name in _ENGINE_HEADERS:
+        value = headers.get(name)
+        if value is None:
+            continue
+        if name in _NUMBERS and not _NUMBERS[name].fullmatch(value):
+            raise InvalidRequest(f"the header {name} must be a small integer", param=name)
+        if not (value.isascii() and value.isprintable() and len(value) <= _LONGEST_HEADER):
+            raise InvalidRequest(f"the header {name} must be short printable ASCII", param=name)
+        told = {**told, name: value}
+    return told
 
 
 def _decode_any(raw: msgspec.Raw, name: str) -> object:

@@ -21,6 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from gateway.telemetry.finished import FinishedRequest, Usage
 from gateway.telemetry.registry import Registry
 from gateway.telemetry.series import Counter, Family, Store
+from gateway.telemetry.signals import SignalGauges
 
 _STAGE_BUCKETS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.5)
 _LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
@@ -247,6 +248,7 @@ class Metrics:
         self.backend_inflight = new.gauges(
             "backend_inflight", "Requests that the backend is answering", "model", "backend"
         )
+        self.signals = SignalGauges(new)
 
     def _declare_process(self, new: Registry) -> None:
         self.workers = new.gauge("workers", "Processes that serve")

@@ -28,6 +28,12 @@ class BackendHandle:
     endpoints: frozenset[str] = frozenset({"chat", "completions"})
     health: BackendHealth = field(default_factory=BackendHealth)
 
+    def has_adapter(self, now_s: float) -> bool:
+        """Whether the server said lately that this model is an adapter at work."""
+        told = self.health.fresh_signals(now_s)
+        adapters = None if told is None else told.adapters
+        return adapters is not None and self.served_model in adapters.running
+
     def serves(self, endpoint: str) -> bool:
         """Whether it can be asked for this, in its own words or in chat's."""
         return endpoint in self.endpoints or (endpoint in OVER_CHAT and "chat" in self.endpoints)

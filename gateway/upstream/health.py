@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from gateway.upstream.signals import Signals
+
 #: Consecutive failures after which a backend is left alone for a while.
 FAILURES_TO_OPEN = 5
 #: Share of failures among at least so many answers of a window that does the same.
@@ -15,6 +17,8 @@ FAILURE_SHARE_TO_OPEN = 0.5
 ANSWERS_TO_JUDGE = 20
 WINDOW_S = 30.0
 FIRST_PAUSE_S = 5.0
+#: A word on load that is older than this says nothing.
+FRESH_S = 10.0
 LONGEST_PAUSE_S = 60.0
 #: Pauses last longer by up to this share, so that gateways do not return to a backend all at once.
 JITTER = 0.2
@@ -68,6 +72,9 @@ class BackendHealth:
     #: Time to the first token, and per token after it, as this gateway saw them.
     ttft_ms: MovingMean = field(default_factory=MovingMean)
     token_ms: MovingMean = field(default_factory=MovingMean)
+    #: What the server said last of its load, and when; None as long as it said nothing.
+    signals: Signals | None = None
+    signals_at_s: float = 0.0
     #: None until a probe or a request has told.
     is_up: bool | None = None
     is_paused: bool = False
@@ -75,10 +82,41 @@ class BackendHealth:
     _share: FailureShare = field(default_factory=FailureShare)
     _pause_s: float = FIRST_PAUSE_S
     _closed_until_s: float = 0.0
+    _inflight_then: int = 0
+    #: Whether its name is in the server's list; None until it was there once.
+    _is_listed: bool | None = None
+
+    def note_listed(self, *, is_listed: bool) -> None:
+        """Take what the server's list of models says; an adapter that was unloaded leaves it.
+
+        Many servers answer to names that they never list, so only one that was there can go.
+        """
+        if is_listed or self._is_listed is not None:
+            self._is_listed = is_listed
+
+    def take_signals(self, signals: Signals, now_s: float) -> None:
+        """Take what the server says of its load."""
+        self.signals, self.signals_at_s, self._inflight_then = signals, now_s, self.inflight
+
+    def fresh_signals(self, now_s: float) -> Signals | None:
+        """What the server said lately; an old word is none."""
+        return self.signals if now_s - self.signals_at_s <= FRESH_S else None
+
+    def pressure(self, now_s: float) -> float:
+        """Requests that it is busy with: by its own word, which counts those of others, and ours."""
+        told = self.fresh_signals(now_s)
+        if told is None or told.running is None:
+            return self.inflight
+        theirs = told.running + (told.waiting or 0.0)
+        return max(self.inflight, theirs + self.inflight - self._inflight_then)
 
     def is_usable(self, now_s: float) -> bool:
-        """Whether a request may be sent: not paused, and not known to be down."""
-        return self.is_up is not False and now_s >= self._closed_until_s
+        """Whether a request may be sent: not paused, not known to be down, its model not gone."""
+        return (
+            self.is_up is not False
+            and now_s >= self._closed_until_s
+            and self._is_listed is not False
+        )
 
     def begin(self, now_s: float) -> None:
         """Count a request that is sent now; after a pause, the others wait for what it tells."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gateway.errors import UpstreamError
+import msgspec
+
+from gateway.errors import UNREADABLE_JSON, UpstreamError
 from gateway.upstream.backend import BackendHandle
-from gateway.upstream.deadlines import Deadlines
-from gateway.upstream.transport import Transport
+from gateway.upstream.pages import get_page
 
 PROBE_EVERY_S = 5.0
-_DEADLINES = Deadlines(connect_s=2.0, first_byte_s=5.0)
 
 
 async def probe_forever(backends: Sequence[BackendHandle]) -> None:
@@ -25,22 +25,33 @@ async def probe_forever(backends: Sequence[BackendHandle]) -> None:
 
 
 async def _probe(group: list[BackendHandle]) -> None:
-    answered = await _answers(group[0].transport)
+    try:
+        status, body = await get_page(group[0].transport, "/models")
+    except UpstreamError:
+        status, body = 0, b""
+    # An error status is an answer, a 5xx is not.
+    answered = 0 < status < 500
+    listed = _listed(body) if status == 200 else frozenset()
     for backend in group:
         backend.health.probe(answered=answered)
+        if listed:
+            backend.health.note_listed(is_listed=backend.served_model in listed)
 
 
-async def _answers(transport: Transport) -> bool:
-    """Whether the backend answers at all; an error status is an answer, a 5xx is not."""
+class _Entry(msgspec.Struct):
+    id: str = ""
+
+
+class _Listing(msgspec.Struct):
+    data: list[_Entry] = []
+
+
+_listings = msgspec.json.Decoder(_Listing)
+
+
+def _listed(body: bytes) -> frozenset[str]:
+    """The names that a server lists; none where that is no list of models."""
     try:
-        response = await transport.open("GET", "/models", {}, b"", _DEADLINES)
-    except UpstreamError:
-        return False
-    try:
-        while await response.read(_DEADLINES.first_byte_s):
-            pass
-    except UpstreamError:
-        return False
-    finally:
-        await response.close()
-    return response.status < 500
+        return frozenset(entry.id for entry in _listings.decode(body).data)
+    except UNREADABLE_JSON:
+        return frozenset()

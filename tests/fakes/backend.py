@@ -24,6 +24,13 @@ def json_answer(document: object, status: int = 200) -> bytes:
     return JSON_HEAD % (status, len(body)) + body
 
 
+def page(text: str | None) -> bytes:
+    if text is None:
+        return b"HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n"
+    head = b"HTTP/1.1 200 X\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
+    return head % len(text.encode()) + text.encode()
+
+
 def completion(text: str = "Hello", model: str = "served-name") -> bytes:
     return json_answer(
         {
@@ -137,6 +144,9 @@ class ScriptedBackend:
         self.scripts: deque[Act] = deque()
         self.requests: list[Request] = []
         self.port = 0
+        #: What it lists, and says of itself; None is a 404.
+        self.models: list[str] = []
+        self.metrics: str | None = None
         self._server: asyncio.Server | None = None
         self._sockets: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
@@ -161,7 +171,10 @@ class ScriptedBackend:
             while (request := await _read_request(reader)) is not None:
                 connection = Connection(reader, writer, request)
                 if request.path.endswith("/models"):  # a probe
-                    await says(json_answer({"data": []}))(connection)
+                    await says(json_answer({"data": [{"id": m} for m in self.models]}))(connection)
+                    continue
+                if request.path == "/metrics":
+                    await says(page(self.metrics))(connection)
                     continue
                 self.requests.append(request)
                 act = self.scripts.popleft() if len(self.scripts) > 1 else self.scripts[0]

@@ -14,7 +14,7 @@ import yaml
 from gateway.cli import main
 from gateway.config import parse_config
 from gateway.errors import BadUpstreamAnswer
-from gateway.upstream.discovery import parse_adapters, parse_experts, parse_models
+from gateway.upstream.discovery import parse_models
 
 MODELS = {
     "object": "list",
@@ -50,24 +50,6 @@ def test_an_adapter_has_a_parent_and_its_context() -> None:
 def test_what_is_no_list_of_models_is_an_upstream_error(body: bytes) -> None:
     with pytest.raises(BadUpstreamAnswer, match="not a list of models"):
         parse_models(body)
-
-
-def test_the_newest_residency_counts() -> None:
-    found = parse_adapters(METRICS)
-    assert found is not None
-    assert found.running == {"poet", "clerk"}
-    assert found.waiting == {"b"}
-    assert found.most == 2
-    assert parse_adapters("") is None
-
-
-def test_experts_work_is_summed_over_layers() -> None:
-    found = parse_experts(METRICS)
-    assert found is not None
-    assert (found.calls, found.tokens, found.slots, found.slots_not_computed) == (20, 100, 100, 25)
-    assert found.distinct_per_call == 2.0
-    assert found.busiest_share == 0.5
-    assert parse_experts("vllm:num_requests_running 1.0") is None
 
 
 @contextmanager

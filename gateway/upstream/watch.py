@@ -1,0 +1,52 @@
+"""Read every server's own word of its load, often where it says something and seldom elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.clock import Clock
+from gateway.errors import UpstreamError
+from gateway.upstream.backend import BackendHandle
+from gateway.upstream.pages import get_page
+from gateway.upstream.signals import Signals, read_signals
+from gateway.upstream.transport import Transport
+
+#: A reading is asked for this often, and of a server that says nothing this seldom.
+EVERY_S = 1.0
+SELDOM_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedServer:
+    """A server that may tell its load at ``/metrics``, and whom that concerns."""
+
+    transport: Transport
+    backends: tuple[BackendHandle, ...]
+
+
+async def watch_forever(servers: Sequence[WatchedServer], clock: Clock) -> None:
+    """Read until cancelled, each server on its own beat."""
+    await asyncio.gather(*(_watch(server, clock) for server in servers))
+
+
+async def _watch(server: WatchedServer, clock: Clock) -> None:
+    while True:
+        signals = await _read(server.transport)
+        speaks = signals is not None and not signals.says_nothing
+        if signals is not None and speaks:
+            now_s = clock.monotonic_s()
+            for backend in server.backends:
+                backend.health.take_signals(signals, now_s)
+        has_spoken = any(backend.health.signals is not None for backend in server.backends)
+        await asyncio.sleep(EVERY_S if speaks or has_spoken else SELDOM_S)
+
+
+async def _read(transport: Transport) -> Signals | None:
+    """None when the page cannot be had: then what was read last grows old."""
+    try:
+        status, body = await get_page(transport, "/metrics")
+    except UpstreamError:
+        return None
+    return read_signals(body.decode("utf-8", "replace")) if status == 200 else None
