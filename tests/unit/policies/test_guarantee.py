@@ -185,3 +185,36 @@ def test_a_named_model_is_pinned_under_a_promise_too(candidate):
     assert flags.needs_quality
     assert RoutingFlags(min_quality=0.1).needs_quality
     assert not RoutingFlags().needs_quality
+
+
+def graded(strong_fails):
+    """Of 400 prompts the weak model is predicted ever better at, the strong one ever worse."""
+    return Outcomes(
+        ("weak", "strong"),
+        tuple((i / 400, (399 - i) / 400) for i in range(400)),
+        tuple((i < 300, strong_fails(i)) for i in range(400)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("served", "threshold"),
+    # The steps at 10 % and 90 % serve 44, 51, 59, 68, 79, …: the weak model answers the latter
+    # half of them and the strong one the first.
+    [(44, 378 / 400), (51, 374 / 400), (68, 366 / 400), (105, 347 / 400)],
+)
+def test_the_threshold_is_that_of_the_last_step_that_proves_the_promise(served, threshold):
+    half = served // 2 + served % 2
+    outcomes = graded(lambda i: i >= half)
+    assert calibrate(outcomes, 0.1, 0.9) == pytest.approx(threshold, abs=0.003)
+    trials, failures = count_failures(outcomes, calibrate(outcomes, 0.1, 0.9))
+    assert upper_bound(failures, trials, 0.9) <= 0.1
+
+
+def test_what_comes_after_the_first_step_that_fails_is_not_looked_at():
+    # Every prompt of the second step fails, all that come later are right.
+    outcomes = Outcomes(
+        ("m",),
+        tuple(((400 - i) / 400,) for i in range(400)),
+        tuple((44 <= i < 51,) for i in range(400)),
+    )
+    assert calibrate(outcomes, 0.1, 0.9) == (400 - 43) / 400

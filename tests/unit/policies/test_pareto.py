@@ -20,6 +20,10 @@ from policies.pareto import pareto_front
         # A step is replaced by a better one of the same cost, and hides those behind it.
         ([(0.9, 2, 5), (0.8, 2, 4), (0.7, 2, 4)], {0, 1}),
         ([(0.9, 1, 9), (0.9, 2, 8), (0.8, 1, 7), (0.7, 2, 7.5)], {0, 1, 2}),
+        # One that is dominated hides nobody after it; the nearest step is asked, not another.
+        ([(0.9, 1, 1), (0.8, 2, 2), (0.7, 0.5, 3)], {0, 2}),
+        ([(0.9, 1, 5), (0.9, 3, 2), (0.8, 4, 3)], {0, 1}),
+        ([(0.9, 2, 5), (0.9, 3, 4), (0.9, 4, 3), (0.8, 1, 3), (0.7, 4, 3)], {0, 1, 2, 3}),
         # What is unknown proves nothing, so it is compared only with what is as unknown.
         ([(0.9, None, 1), (0.5, 1, 1)], {0, 1}),
         ([(0.9, None, 1), (0.5, None, 1), (0.5, None, 0.5)], {0, 2}),
