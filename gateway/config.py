@@ -98,6 +98,9 @@ def _contradictions(config: Config) -> Iterator[_Complaint]:
         if model.gpu_usd_per_hour is not None and model.price_usd_per_mtok is not None:
             text = "a model has a price list or a price of its hardware, not both"
             yield _Complaint(("models", name, "gpu_usd_per_hour"), text)
+    fallback = config.router.fallback
+    if fallback is not None and fallback not in config.models:
+        yield _Complaint(("router", "fallback"), f"no model {fallback!r} is configured")
     if config.auth.mode == "keys" and config.server.workers > 1:
         text = "one process keeps the limits of keys; set server.workers to 1"
         yield _Complaint(("auth", "mode"), text)

@@ -72,7 +72,8 @@ def build_parts(config: Config, clock: Clock | None = None) -> Parts:
     version = policy_version(config, scorer.version())
     metrics.policy_info.labels(version).set(1)
     guarantees = open_guarantees(config, scorer.version)
-    decider = Decider(catalog, clock, version, Arms(config.policies), guarantees)
+    arms = Arms(config.policies)
+    decider = Decider(catalog, clock, version, arms, guarantees, config.router.fallback)
     metrics.know_models(
         list(catalog.models), [(model.name, backend.name) for model, backend in catalog.backends]
     )

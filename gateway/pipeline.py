@@ -83,6 +83,8 @@ class Plan(msgspec.Struct, frozen=True):
     decision: RoutedDecision
     principal: Principal
     overhead_s: float
+    #: How much of the prompt lies along the nearest pilot; None where nobody looked.
+    nearness: float | None = None
 
     def headers(self, trail: Trail) -> dict[str, str]:
         headers = routing_headers(self.request_id, self.decision, trail, self.overhead_s)
@@ -228,7 +230,15 @@ class Pipeline:
         laps.append(self.clock.monotonic_s())
         overhead_s = laps[-1] - incoming.received_s
         self.metrics.observe_decision(laps, overhead_s)
-        return Plan(incoming.request_id, request, features, decision, principal, overhead_s)
+        return Plan(
+            incoming.request_id,
+            request,
+            features,
+            decision,
+            principal,
+            overhead_s,
+            predictions.nearness,
+        )
 
     def _check_verifier(self, name: str | None, principal: Principal) -> None:
         if name is None:

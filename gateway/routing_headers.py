@@ -11,7 +11,7 @@ def routing_headers(
 ) -> dict[str, str]:
     """Headers for an answer or an error, once a decision exists."""
     served = trail.attempts[-1].model if trail.attempts else decision.plan.chosen
-    reason = decision.plan.reason
+    reason = decision.reason
     if trail.verdict is not None:
         reason = f"{trail.verdict}; {reason}"
     headers = {

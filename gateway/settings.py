@@ -133,6 +133,9 @@ class State(_Section):
 class Router(_Section):
     artifact: str = Field("default", description='folder of an artifact, "default", or "none"')
     steady: bool = Field(False, description="read prompts so that a prefix cannot turn the choice")
+    fallback: str | None = Field(
+        None, description="model for prompts unlike any trained on; the best on average by default"
+    )
     calibration: Path | None = Field(
         None, description="what thalamus calibrate wrote; the flag guarantee needs it"
     )

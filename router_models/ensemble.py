@@ -7,7 +7,7 @@ hard a prompt is for all models, one for how the models differ on it, which alon
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,13 @@ class Stacking:
         tokens = retrieved.output_tokens.copy()
         tokens[theirs] = perceived.output_tokens[own]
         quality = to_quality(mixed, self.target)
-        return Estimates(retrieved.models, quality, quality, quality, tokens)
+        return replace(
+            retrieved,
+            quality=quality,
+            quality_low=quality,
+            quality_high=quality,
+            output_tokens=tokens,
+        )
 
     def mix(self, perceived: Matrix, retrieved: Matrix) -> Matrix:
         """Mix outcomes of shape (..., models)."""
@@ -60,12 +66,10 @@ def to_outcome(quality: Matrix, target: Target) -> Matrix:
 
 def widen(estimates: Estimates, others: Sequence[Vector]) -> Estimates:
     """Stretch the intervals so that they hold what every router says, each (models,)."""
-    return Estimates(
-        estimates.models,
-        estimates.quality,
-        np.minimum.reduce([estimates.quality_low, *others]),
-        np.maximum.reduce([estimates.quality_high, *others]),
-        estimates.output_tokens,
+    return replace(
+        estimates,
+        quality_low=np.minimum.reduce([estimates.quality_low, *others]),
+        quality_high=np.maximum.reduce([estimates.quality_high, *others]),
     )
 
 

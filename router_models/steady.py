@@ -9,7 +9,7 @@ prefixes of up to three tenths of the text, not against longer ones or what stan
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,18 +51,17 @@ class SteadyRouter:
         text = clip(prompt)
         readings = [self.router.score(reading) for reading in _readings(text)]
         whole = readings[0]
-        if len(readings) == 1:
+        if len(readings) == 1 or whole.is_far:
             return whole
         logs = np.log(np.maximum([e.quality for e in readings], _LEAST))
         # Leads and level apart: texts of which little is known are less sure of every model.
         levels = logs.mean(axis=1, keepdims=True)
         quality = np.exp(np.minimum(np.median(logs - levels, axis=0) + np.median(levels), 0.0))
-        return Estimates(
-            models=whole.models,
+        return replace(
+            whole,
             quality=quality,
             quality_low=_moved(whole.quality_low, whole.quality, quality),
             quality_high=_moved(whole.quality_high, whole.quality, quality),
-            output_tokens=whole.output_tokens,
         )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router_models.calibration import Calibration
+from router_models.encoders import Rows, Weights
 from router_models.ensemble import Stacking, widen
 from router_models.perceptive.model import PerceptiveRouter
 from router_models.retriever.model import RetrieverRouter
@@ -32,6 +33,7 @@ class RouterSuite:
     stacking: Stacking | None = None
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     _arranged: Mapping[str, Calibration] = field(init=False, repr=False, compare=False)
+    _expected: dict[str, Estimates] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         arranged = {
@@ -40,6 +42,9 @@ class RouterSuite:
             if kind in self.kinds
         }
         object.__setattr__(self, "_arranged", arranged)
+        object.__setattr__(self, "_expected", {})
+        for kind in self.kinds:
+            self._expected[kind] = self._read(kind, *self.perceptive.encoder.encode(""))
 
     @property
     def version(self) -> str:
@@ -65,10 +70,46 @@ class RouterSuite:
         return self.retriever.models
 
     def score(self, prompt: str, kind: str = DEFAULT_KIND) -> Estimates:
-        """Predict by one of ``kinds``."""
+        """Predict by one of ``kinds``.
+
+        Of a prompt that is far from all pilots nothing is known: it gets what is expected of any
+        prompt, the mean of every model, and the widest interval.
+        """
         rows, weights = self.perceptive.encoder.encode(prompt)
+        found = self._read(kind, rows, weights)
+        if not self._is_far(found.nearness, rows, weights):
+            return found
+        expected = self._expected[kind]
+        unknown = np.zeros_like(expected.quality)
+        return replace(
+            expected,
+            quality_low=unknown,
+            quality_high=unknown + 1.0,
+            nearness=found.nearness,
+            is_far=True,
+        )
+
+    def _is_far(self, nearness: float | None, rows: Rows, weights: Weights) -> bool:
+        """Whether a prompt is less than half as near as those trained on, or less near and disputed.
+
+        Short prompts are always less near. Where both routers, which read them differently, would
+        choose the same model all the same, their word stands.
+        """
+        if nearness is None or self.retriever is None or nearness >= self.retriever.reach:
+            return False
+        if nearness < self.retriever.reach / 2:
+            return True
+        perceived = self.perceptive.read(rows, weights)
+        retrieved = self.retriever.read(rows, weights)
+        best = [e.models[int(e.quality.argmax())] for e in (perceived, retrieved)]
+        return best[0] != best[1]
+
+    def _read(self, kind: str, rows: Rows, weights: Weights) -> Estimates:
         if kind == "perceptive":
-            return self._calibrated(kind, self.perceptive.read(rows, weights))
+            found = self._calibrated(kind, self.perceptive.read(rows, weights))
+            if self.retriever is None:
+                return found
+            return replace(found, nearness=self.retriever.nearness(rows, weights))
         if self.retriever is None:
             raise KeyError(kind)
         retrieved = self.retriever.read(rows, weights)

@@ -17,7 +17,9 @@ class Estimates:
 
     ``quality`` lies in [0, 1], higher is better. ``quality_low`` and ``quality_high`` bound the mean
     score of prompts like this one; see ``router_models.calibration``. ``output_tokens`` counts tokens
-    of the expected answer.
+    of the expected answer. ``nearness`` tells how much of the prompt lies along the nearest pilot, at
+    most 1, None without pilots; ``is_far`` that this is too little to go by, so that the estimates are
+    what is expected of any prompt.
     """
 
     models: tuple[str, ...]
@@ -25,6 +27,8 @@ class Estimates:
     quality_low: Vector
     quality_high: Vector
     output_tokens: Vector
+    nearness: float | None = None
+    is_far: bool = False
 
 
 class Router(Protocol):

@@ -31,6 +31,7 @@ def decision_document(plan: Plan, catalog: Catalog, scorer: Scorer) -> bytes:
             "prompt_tokens": features.prompt_tokens,
             "max_output_tokens": features.max_output_tokens,
             "capabilities": sorted(features.needs.capabilities),
+            "nearness": plan.nearness,
         },
         "candidates": [_candidate(e, catalog) for e in decision.plan.evaluated],
         "chosen": decision.plan.chosen,
@@ -38,7 +39,7 @@ def decision_document(plan: Plan, catalog: Catalog, scorer: Scorer) -> bytes:
         "relaxed": list(decision.plan.relaxed),
         "first_try": decision.plan.first_try,
         "effective_routing": decision.effective_routing,
-        "explanation": decision.plan.reason,
+        "explanation": decision.reason,
         "warnings": list(decision.warnings),
         "overhead_ms": round(plan.overhead_s * 1e3, 3),
     }

@@ -38,6 +38,12 @@ class RoutedDecision(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
     parsed: ParsedFlags
     selected: Selected
+    #: Why something other than the policy decided; it then stands in place of the policy's reason.
+    note: str | None = None
+
+    @property
+    def reason(self) -> str:
+        return self.note or self.plan.reason
 
     @property
     def effective_routing(self) -> Mapping[str, object]:
@@ -59,12 +65,19 @@ class Decider:
     """Turns estimates into a plan for one request."""
 
     def __init__(
-        self, catalog: Catalog, clock: Clock, version: str, arms: Arms, guarantees: Guarantees
+        self,
+        catalog: Catalog,
+        clock: Clock,
+        version: str,
+        arms: Arms,
+        guarantees: Guarantees,
+        fallback: str | None = None,
     ) -> None:
         self._catalog = catalog
         self._clock = clock
         self._arms = arms
         self._guarantees = guarantees
+        self._fallback = fallback
         self.version = version
         #: Who serves what, by the model's name (None for all) and the endpoint: both are configured.
         self._pools: dict[tuple[str | None, str], Sequence[CatalogModel]] = {}
@@ -100,6 +113,7 @@ class Decider:
         models = self._pool(request, endpoint)
         flags = self._guarantees.resolve(parsed.flags)
         candidates = self._candidates(models, endpoint, features, predictions, pin)
+        is_far = predictions.is_far and request.pinned is None and endpoint.makes_text
         try:
             selected = self._arms.select(
                 Situation(
@@ -107,7 +121,7 @@ class Decider:
                     flags,
                     features.needs,
                     self._arms.draw(),
-                    None if pin is None else pin.model,
+                    pin.model if pin is not None else self._fallback if is_far else None,
                 )
             )
         except Infeasible as error:
@@ -131,6 +145,7 @@ class Decider:
             ),
             parsed=ParsedFlags(selected.flags, parsed.warnings),
             selected=selected,
+            note=_far(predictions, plan.chosen, self._fallback) if is_far and pin is None else None,
         )
 
     def _pool(self, request: ModelRequest, endpoint: Endpoint) -> Sequence[CatalogModel]:
@@ -222,6 +237,12 @@ def _latency(
 
 def _no_first_try(plan: Decision) -> list[str]:
     return [] if plan.no_first_try is None else [f"no cascade: {plan.no_first_try}"]
+
+
+def _far(predictions: Predictions, chosen: str, fallback: str | None) -> str:
+    """The reason of a choice for a prompt that no router knows anything of."""
+    who = "router.fallback" if chosen == fallback else "what is expected of any prompt"
+    return f"unlike the prompts trained on (nearness {predictions.nearness:.2f}): by {who}"
 
 
 def _doubts(

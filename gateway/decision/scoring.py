@@ -43,12 +43,15 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
 class Predictions(msgspec.Struct, frozen=True):
     """The estimates for one prompt by model; what the router never saw gets the widest doubt.
 
-    ``router`` is who made them: perceptive, retriever or ensemble.
+    ``router`` is who made them: perceptive, retriever or ensemble. ``nearness`` and ``is_far`` are as
+    in ``router_models.types.Estimates``.
     """
 
     by_model: Mapping[str, Prediction]
     unseen: Prediction
     router: str = "none"
+    nearness: float | None = None
+    is_far: bool = False
 
     def of(self, model: str, quality_prior: float | None) -> Prediction:
         """Return the router's word on a model, or the mean of all, or what its operator expects."""
@@ -123,6 +126,8 @@ def by_model(
         dict(zip(estimates.models, rows, strict=True)),
         Prediction(quality, 0.0, 1.0, output_tokens),
         router,
+        estimates.nearness,
+        estimates.is_far and with_intervals,
     )
 
 

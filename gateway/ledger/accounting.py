@@ -170,7 +170,7 @@ class Ledger:
         nanos = [_nanos(price_usd(reservation.model, usage)), *(s.cost_nanos for s in spent)]
         known = [n for n in nanos if n is not None]
         plan = reservation.decision.plan
-        chosen, reason = reservation.kept or (plan.chosen, plan.reason)
+        chosen, reason = reservation.kept or (plan.chosen, reservation.decision.reason)
         row = LedgerRow(
             request_id=reservation.request_id,
             decision_id=reservation.decision.decision_id,

@@ -51,7 +51,8 @@ class RetrieverRouter:
     """A router that shows its evidence. Thread-safe: scoring reads and never writes.
 
     ``axes`` (encoder.rows, dimensions) turn the encoder's sparse vector into the pilots' space.
-    ``bandwidth`` is τ, ``shrinkage`` κ in prompts. ``error_low`` and ``error_high``, (models,),
+    ``bandwidth`` is τ, ``shrinkage`` κ in prompts. ``reach`` is the nearness below which a prompt is
+    far: unlike all that was trained on. ``error_low`` and ``error_high``, (models,),
     bound truth minus prediction.
     """
 
@@ -64,6 +65,7 @@ class RetrieverRouter:
     shrinkage: float
     error_low: Vector
     error_high: Vector
+    reach: float = 0.0
     _search: Search = field(init=False, repr=False, compare=False)
     _sums: NDArray[np.float64] = field(init=False, repr=False, compare=False)
     _winners: NDArray[np.int64] = field(init=False, repr=False, compare=False)
@@ -87,8 +89,9 @@ class RetrieverRouter:
     def read(self, rows: Rows, weights: Weights) -> Estimates:
         """Predict from the encoded prompt."""
         library = self.library
-        direction = self.locate(rows, weights)
+        direction, length = self.locate(rows, weights)
         found, similar = self._search.nearest(direction)
+        nearness = length * float(similar.max())
         kernel = np.exp((similar.astype(np.float64) - 1.0) / self.bandwidth)
         measured, outcomes, lengths = (kernel @ self._sums[found]).reshape(3, -1)
         total = measured + self.shrinkage
@@ -98,7 +101,7 @@ class RetrieverRouter:
         if self.rule == "literal":
             quality = self._literal(direction)
             unknown = np.zeros_like(quality)
-            return Estimates(self.models, quality, unknown, unknown + 1.0, tokens)
+            return Estimates(self.models, quality, unknown, unknown + 1.0, tokens, nearness)
         ends = [
             to_quality(outcome + error, library.target)
             for error in (self.error_low, self.error_high)
@@ -109,22 +112,32 @@ class RetrieverRouter:
             quality_low=np.minimum(*ends),
             quality_high=np.maximum(*ends),
             output_tokens=tokens,
+            nearness=nearness,
         )
 
     def explain(self, prompt: str, count: int = 5) -> tuple[Neighbour, ...]:
         """Return the pilots nearest to a prompt, the nearest first."""
-        direction = self.locate(*self.encoder.encode(prompt))
+        direction, _ = self.locate(*self.encoder.encode(prompt))
         found, similar = self._search.nearest(direction)
         nearest = np.argsort(-similar, kind="stable")[:count]
         return tuple(
             self._neighbour(int(found[i]), float(similar[i])) for i in nearest if direction.any()
         )
 
-    def locate(self, rows: Rows, weights: Weights) -> Floats:
-        """Return the direction of an encoded prompt, (dimensions,): length 1, or 0 if unknown."""
+    def nearness(self, rows: Rows, weights: Weights) -> float:
+        """Return the largest dot product of an encoded prompt with a pilot, at most 1.
+
+        Words that no training prompt holds, and mixtures that none has, make a prompt's vector short:
+        a prompt is near when much of it is known and lies along one pilot.
+        """
+        direction, length = self.locate(rows, weights)
+        return length * float(self._search.nearest(direction)[1].max())
+
+    def locate(self, rows: Rows, weights: Weights) -> tuple[Floats, float]:
+        """Return an encoded prompt's direction, (dimensions,), of length 1 or 0, and its length."""
         vector = weights @ self.axes[rows]
         length = float(vector @ vector) ** 0.5
-        return np.asarray(vector / np.float32(max(length, 1e-9)), np.float32)
+        return np.asarray(vector / np.float32(max(length, 1e-9)), np.float32), length
 
     def _literal(self, direction: Floats) -> Matrix:
         """Half of one plus the mean cosine over the pilots that each model wins; 0 without any."""

@@ -40,6 +40,7 @@ def settings_of(router: RetrieverRouter) -> dict[str, object]:
         "rule": router.rule,
         "bandwidth": router.bandwidth,
         "shrinkage": router.shrinkage,
+        "reach": router.reach,
     }
 
 
@@ -67,6 +68,9 @@ def retriever_of(
     bandwidth, shrinkage = float(settings["bandwidth"]), float(settings["shrinkage"])
     if not (0 < bandwidth < np.inf and 0 < shrinkage < np.inf):
         raise ValueError("'bandwidth' and 'shrinkage' must be positive")
+    reach = float(settings["reach"])
+    if not 0 <= reach <= 1:
+        raise ValueError("'reach' must lie in [0, 1]")
     names, prompts = _read_prompts(pilots)
     axes, centroids = arrays["axes"], arrays["centroids"]
     for name, array, height in (("axes", axes, encoder.rows), ("centroids", centroids, len(names))):
@@ -101,6 +105,7 @@ def retriever_of(
         shrinkage=shrinkage,
         error_low=checked("error_low", known),
         error_high=checked("error_high", known),
+        reach=reach,
     )
 
 

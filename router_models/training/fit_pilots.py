@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.encoders import Encoder
+from router_models.encoders.lexical import LexicalEncoder, fit_lexical
 from router_models.perceptive.model import Target
 from router_models.retriever.library import (
     ModelOutcomes,
@@ -22,7 +23,7 @@ from router_models.retriever.model import RetrieverRouter, Rule
 from router_models.training.dataset import RoutingData
 from router_models.training.errors import error_bounds, routing_error
 from router_models.training.latent import principal_axes, spherical_k_means, unit_rows
-from router_models.training.sparse import Floats, Indices, SparseRows
+from router_models.training.sparse import Floats, Indices, SparseRows, encode_all
 
 Matrix = NDArray[np.float64]
 
@@ -37,6 +38,7 @@ class PilotOptions:
     """What cross-validation chooses among, and the stored prompts of a pilot.
 
     ``counts`` are numbers of pilots, which prompts' number bounds; None makes every prompt a pilot.
+    ``far_share`` of the training prompts would be far from a library made without them.
     """
 
     seed: int = 0
@@ -46,6 +48,7 @@ class PilotOptions:
     bandwidths: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
     shrinkages: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     stored_prompts: int = 5
+    far_share: float = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def fit_pilots(measured: Measured, options: PilotOptions | None = None) -> Fitte
         shrinkage=setting.shrinkage,
         error_low=low,
         error_high=high,
+        reach=_reach(measured, setting.dimensions, setting.count, options),
     )
     error = float(np.nanmean(np.square(measured.targets - out_of_fold)))
     return FittedPilots(router, out_of_fold, error)
@@ -201,8 +205,35 @@ def _fit_literal(measured: Measured, options: PilotOptions, axes: Floats) -> Fit
         shrinkage=options.shrinkages[0],
         error_low=zeros,
         error_high=zeros,
+        reach=_reach(measured, axes.shape[1], len(position), options),
     )
     return FittedPilots(router)
+
+
+def _reach(measured: Measured, dimensions: int, count: int | None, options: PilotOptions) -> float:
+    """Return the nearness that all but ``far_share`` of the prompts have to strange pilots.
+
+    Vocabulary, space and pilots are made anew without each fold: what a prompt has lent its own words
+    to is nearer to it than to any prompt to come.
+    """
+    nearness = np.empty(len(measured.targets))
+    for fold in np.unique(measured.folds):
+        held = np.flatnonzero(measured.folds == fold)
+        rest = np.flatnonzero(measured.folds != fold)
+        known = [measured.data.prompts[i] for i in rest]
+        encoder = measured.encoder
+        if isinstance(encoder, LexicalEncoder):
+            uses_idf = encoder.unknown_idf != 1.0
+            encoder = fit_lexical(known, max_rows=encoder.rows, use_idf=uses_idf)
+        rows = encode_all(encoder, known)
+        axes = principal_axes(rows, dimensions, options.seed)
+        x = unit_rows(rows.times(axes))
+        pilots = x
+        if count is not None and count < len(x):
+            pilots, _ = spherical_k_means(x, count, options.seed)
+        asked = encode_all(encoder, [measured.data.prompts[i] for i in held]).times(axes)
+        nearness[held] = (asked @ pilots.T).max(axis=1)
+    return float(np.clip(np.quantile(nearness, options.far_share), 0.0, 1.0))
 
 
 def _library(

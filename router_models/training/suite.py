@@ -85,5 +85,6 @@ def _told(fitted: FittedPilots) -> dict[str, object]:
         "dimensions": int(router.axes.shape[1]),
         "bandwidth": router.bandwidth,
         "shrinkage": router.shrinkage,
+        "reach": router.reach,
         "squared_error": fitted.squared_error,
     }

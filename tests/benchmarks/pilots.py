@@ -35,7 +35,7 @@ Floats = NDArray[np.float32]
 
 
 def directions(router: RetrieverRouter, prompts: tuple[str, ...]) -> Floats:
-    return np.array([router.locate(*router.encoder.encode(p)) for p in prompts])
+    return np.array([router.locate(*router.encoder.encode(p))[0] for p in prompts])
 
 
 def grown(base: Floats, count: int, draw: np.random.Generator) -> Floats:

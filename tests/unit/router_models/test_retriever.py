@@ -55,7 +55,7 @@ def test_the_literal_rule_is_the_mean_similarity_of_the_pilots_a_model_wins(data
     router = train_suite(data.training(), pilots=options)[0].retriever
     library = router.library
     prompt = "a python function with a bug"
-    direction = router.locate(*router.encoder.encode(prompt))
+    direction, _ = router.locate(*router.encoder.encode(prompt))
     similar = library.centroids @ direction
     winners = library.winners()
     wanted = [(1 + similar[winners == m].mean()) / 2 for m in range(2)]
