@@ -19,6 +19,7 @@ from gateway.api.feedback import feedback_router
 from gateway.api.openapi import describe_data_path
 from gateway.console.routes import console_app
 from gateway.decision.endpoints import ENDPOINTS
+from gateway.decision.reload import watch_artifact
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
 from gateway.parts import Parts, build_parts
 from gateway.settings import Config
@@ -63,6 +64,7 @@ def _control_app(parts: Parts) -> FastAPI:
             parts.tasks.spawn("signals", watch_forever(parts.catalog.watched, parts.clock))
         if isinstance(parts.door, KeyDoor):
             parts.tasks.spawn("keys", parts.door.keep_up())
+        parts.tasks.spawn("router", watch_artifact(parts.config, parts.adopt_routers))
         parts.process_watch.start()
         try:
             yield

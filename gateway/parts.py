@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,9 +13,10 @@ from gateway.config import metrics_folder
 from gateway.decision.arms import Arms
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, policy_version
-from gateway.decision.guarantees import open_guarantees
-from gateway.decision.scoring import Scorer, load_routers
+from gateway.decision.guarantees import Guarantees, open_guarantees
+from gateway.decision.scoring import LoadedRouters, Scorer, load_routers
 from gateway.decision.sessions import Sessions
+from gateway.errors import ConfigError
 from gateway.ledger.accounting import Ledger
 from gateway.ledger.decision_log import DecisionLog, open_decision_log
 from gateway.ledger.feedback import Feedback
@@ -28,6 +30,8 @@ from gateway.tenancy.limits import Admission
 from gateway.tenancy.principals import Door, open_door
 from gateway.upstream.dispatch import Dispatcher
 from gateway.upstream.published import publish_backend
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,23 @@ class Parts:
     def publish_backend_states(self) -> None:
         """Bring the gauges that describe backends up to date."""
         _publish_backend_states(self.catalog, self.metrics, self.clock)
+
+    def adopt_routers(self, routers: LoadedRouters) -> None:
+        """Decide by these routers from now on.
+
+        A calibration made with other ones is void: guarantees are then refused until there is a new
+        one.
+        """
+        scorer = self.pipeline.scorer
+        scorer.adopt(routers)
+        try:
+            guarantees = open_guarantees(self.config, scorer.version)
+        except ConfigError as error:
+            _log.error("no guarantee can be given: %s", error)
+            guarantees = Guarantees(None, self.config)
+        self.metrics.policy_info.labels(self.decider.version).set(0)
+        self.decider.adopt(policy_version(self.config, scorer.version()), guarantees)
+        self.metrics.policy_info.labels(self.decider.version).set(1)
 
     async def close(self) -> None:
         self.process_watch.stop()

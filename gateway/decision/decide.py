@@ -82,6 +82,11 @@ class Decider:
         #: Who serves what, by the model's name (None for all) and the endpoint: both are configured.
         self._pools: dict[tuple[str | None, str], Sequence[CatalogModel]] = {}
 
+    def adopt(self, version: str, guarantees: Guarantees) -> None:
+        """Go by another version of the router, and by what can be promised with it."""
+        self.version = version
+        self._guarantees = guarantees
+
     def check_model(self, request: ModelRequest) -> None:
         """Raise UnknownModel when a pinned model is not configured."""
         if request.pinned is not None:

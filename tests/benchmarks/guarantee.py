@@ -1,6 +1,6 @@
 """How often a guarantee is broken over random splits of measured outcomes.
 
-    python -m tests.benchmarks.guarantee --data D.parquet [--router DIR] [--json]
+    python -m tests.benchmarks.guarantee --data D.parquet [--router DIR] [--kind ensemble]
 
 A router is trained on the ``train`` prompts (or loaded); the others are split at random into prompts
 to calibrate on and prompts to keep the promise on. A split counts as broken when, of the answers
@@ -22,16 +22,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.guarantee import Outcomes, calibrate, count_failures
-from router_models.artifact import load, resolve
+from router_models.artifact import load_suite, resolve
 from router_models.evaluation.predictions import predict_all
 from router_models.training.dataset import RoutingData, read_routing_data
-from router_models.training.train import train
+from router_models.training.fit_pilots import PilotOptions
+from router_models.training.suite import train_suite
 
 
 def outcomes_of(data: RoutingData, args: argparse.Namespace) -> Outcomes:
     """Predict every evaluation prompt and tell which models fail it."""
     training, held_out = data.training(), data.evaluation(args.split)
-    router = load(resolve(args.router)) if args.router else train(data)[0]
+    suite = (
+        load_suite(resolve(args.router))
+        if args.router
+        else train_suite(training, pilots=PilotOptions())[0]
+    )
+    router = suite.named(args.kind)
     order = [data.models[i] for i in np.argsort(np.nanmean(training.scores, axis=0))]
     measured = ~np.isnan(held_out.scores).any(axis=1)
     held_out = held_out.take(np.flatnonzero(measured))
@@ -96,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--router", help="an artifact; by default one is trained on the data")
+    parser.add_argument("--kind", default="perceptive", help="which of the artifact's routers")
     parser.add_argument("--split", help="rows to use; by default all that are not train")
     parser.add_argument("--risk", type=float, default=0.1)
     parser.add_argument("--confidence", type=float, default=0.9)
