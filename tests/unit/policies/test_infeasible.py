@@ -1,7 +1,8 @@
 import pytest
 
 from policies import choose
-from policies.types import Infeasible, Needs, RoutingFlags
+from policies.infeasible import excess
+from policies.types import Infeasible, Needs, RoutingFlags, Violation
 
 
 def plan(pool, needs=None, **flags):
@@ -210,3 +211,21 @@ def test_best_effort_says_that_a_value_is_unknown(candidate):
         on_infeasible="best_effort",
     )
     assert decision.reason == "best effort: max_ttft_ms unknown"
+
+
+@pytest.mark.parametrize(
+    ("violation", "value"),
+    [
+        (Violation("max_cost_usd", 1.0, 2.0), 0.5),
+        (Violation("min_quality", 0.8, 0.6), 0.25),
+        (Violation("max_cost_usd", 1.0, None), 2.0),
+        (Violation("context_tokens", 200.0, 100.0), 20.5),
+    ],
+)
+def test_how_far_off_a_violation_counts(violation, value):
+    assert excess(violation) == pytest.approx(value)
+
+
+def test_what_has_no_number_is_named_without_one(candidate):
+    error = refused([candidate("a")], deny=("a",))
+    assert str(error) == "no model satisfies models.deny; the nearest is a"

@@ -125,6 +125,13 @@ def test_a_named_model_is_never_explored_away(candidate):
     assert selection.flags is flags
 
 
+def test_where_nothing_is_explored_the_choice_is_certain(candidate):
+    situation = Situation(three(candidate), RoutingFlags(), Needs())
+    assert select(situation).chances == {"a": 1.0}
+    pinned = replace(situation, flags=RoutingFlags(is_pinned=True))
+    assert select(pinned).chances == {"a": 1.0}
+
+
 def test_best_effort_is_not_explored(candidate):
     flags = RoutingFlags(min_quality=0.99, on_infeasible="best_effort")
     policy = Policy(exploration=Exploration("epsilon", 1.0))
