@@ -101,6 +101,9 @@ def _contradictions(config: Config) -> Iterator[_Complaint]:
     fallback = config.router.fallback
     if fallback is not None and fallback not in config.models:
         yield _Complaint(("router", "fallback"), f"no model {fallback!r} is configured")
+    if config.admin is not None and config.server.workers > 1:
+        text = "one process has one admin port; set server.workers to 1"
+        yield _Complaint(("admin",), text)
     if config.auth.mode == "keys" and config.server.workers > 1:
         text = "one process keeps the limits of keys; set server.workers to 1"
         yield _Complaint(("auth", "mode"), text)

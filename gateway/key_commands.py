@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import sys
 import time
 from pathlib import Path
@@ -13,11 +12,8 @@ import msgspec
 from gateway.config import load_config
 from gateway.errors import ConfigError
 from gateway.settings import Auth
+from gateway.tenancy.issuing import issue_key, key_entry
 from gateway.tenancy.key_file import KeyFile
-from gateway.tenancy.keys import Key, KeyPolicy, make_key
-from gateway.tenancy.principals import routing_of
-
-_DAY_S = 86_400.0
 
 
 def key_file(file: Path | None, config: Path | None) -> KeyFile:
@@ -31,15 +27,11 @@ def create_command(
     keys: KeyFile, name: str, limits: dict[str, Any], *, expires_days: float | None
 ) -> None:
     """Make a key and print it, this once. Raises ConfigError for a policy that makes no sense."""
+    policy = {k: v for k, v in limits.items() if v is not None}
     try:
-        policy = msgspec.convert({k: v for k, v in limits.items() if v is not None}, KeyPolicy)
+        token, key = issue_key(keys, name, policy, time.time(), expires_days)
     except msgspec.ValidationError as error:
         raise ConfigError(f"keys create: {error}") from error
-    routing_of(policy)
-    now_s = time.time()
-    expires_s = None if expires_days is None else now_s + expires_days * _DAY_S
-    token, key = make_key(name, policy, now_s, expires_s)
-    keys.add(key)
     print(token)
     print(f"key {key.id} is in {keys.path}; it is not shown again", file=sys.stderr)
 
@@ -47,7 +39,7 @@ def create_command(
 def list_command(keys: KeyFile, *, as_json: bool) -> None:
     """Print every key with its state and its policy, never its secret."""
     now_s = time.time()
-    entries = [_entry(key, now_s) for key in keys.read()]
+    entries = [key_entry(key, now_s) for key in keys.read()]
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(entries)).decode())
         return
@@ -61,19 +53,3 @@ def revoke_command(keys: KeyFile, key_id: str) -> None:
     if not keys.revoke(key_id, time.time()):
         raise ConfigError(f"keys revoke: there is no key {key_id} in {keys.path}; see keys list")
     print(f"key {key_id} is revoked", file=sys.stderr)
-
-
-def _entry(key: Key, now_s: float) -> dict[str, Any]:
-    state = "revoked" if key.revoked_s is not None else "expired" if key.end_of(now_s) else "active"
-    return {
-        "id": key.id,
-        "name": key.name,
-        "state": state,
-        "created": _day(key.created_s),
-        "expires": None if key.expires_s is None else _day(key.expires_s),
-        "policy": msgspec.to_builtins(key.policy),
-    }
-
-
-def _day(at_s: float) -> str:
-    return f"{datetime.datetime.fromtimestamp(at_s, datetime.UTC):%Y-%m-%d}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from dataclasses import dataclass
-from functools import partial
+from math import nan
 
 from gateway.cascade import FirstTry
 from gateway.clock import Clock, SystemClock
@@ -14,10 +15,11 @@ from gateway.decision.arms import Arms
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, policy_version
 from gateway.decision.guarantees import Guarantees, open_guarantees
+from gateway.decision.reload import watch_artifact
 from gateway.decision.scoring import LoadedRouters, Scorer, load_routers
 from gateway.decision.sessions import Sessions
 from gateway.errors import ConfigError
-from gateway.ledger.accounting import Ledger
+from gateway.ledger.accounting import RECENT_ROWS, Ledger, LedgerRow
 from gateway.ledger.decision_log import DecisionLog, open_decision_log
 from gateway.ledger.feedback import Feedback
 from gateway.pipeline import Pipeline
@@ -27,18 +29,34 @@ from gateway.telemetry.logs import RequestLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.process import ProcessWatch
 from gateway.tenancy.limits import Admission
-from gateway.tenancy.principals import Door, open_door
+from gateway.tenancy.principals import Door, KeyDoor, open_door
 from gateway.upstream.dispatch import Dispatcher
+from gateway.upstream.probe import probe_forever
 from gateway.upstream.published import publish_backend
+from gateway.upstream.watch import watch_forever
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    config: Config
+class Standing:
+    """What lives as long as the process, whatever configuration it serves by."""
+
     clock: Clock
     metrics: Metrics
+    request_log: RequestLog
+    process_watch: ProcessWatch
+    sessions: Sessions
+    admission: Admission
+    recent: deque[LedgerRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What serves by one configuration."""
+
+    config: Config
+    standing: Standing
     tasks: TaskGroup
     catalog: Catalog
     decider: Decider
@@ -47,12 +65,20 @@ class Parts:
     door: Door
     decision_log: DecisionLog | None
     feedback: Feedback | None
-    request_log: RequestLog
-    process_watch: ProcessWatch
+
+    @property
+    def clock(self) -> Clock:
+        return self.standing.clock
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.standing.metrics
 
     def publish_backend_states(self) -> None:
         """Bring the gauges that describe backends up to date."""
-        _publish_backend_states(self.catalog, self.metrics, self.clock)
+        now_s = self.clock.monotonic_s()
+        for model, backend in self.catalog.backends:
+            publish_backend(self.metrics, model.name, backend, now_s)
 
     def adopt_routers(self, routers: LoadedRouters) -> None:
         """Decide by these routers from now on.
@@ -71,75 +97,116 @@ class Parts:
         self.decider.adopt(policy_version(self.config, scorer.version()), guarantees)
         self.metrics.policy_info.labels(self.decider.version).set(1)
 
-    async def close(self) -> None:
-        self.process_watch.stop()
+    def yield_to(self, heir: Parts) -> None:
+        """Take the policy, and backends that ``heir`` does not have, out of the metrics."""
+        self.metrics.policy_info.labels(self.decider.version).set(0)
+        kept = {(model.name, backend.name) for model, backend in heir.catalog.backends}
+        for model, backend in self.catalog.backends:
+            if (model.name, backend.name) not in kept:
+                self.metrics.backend_up.labels(model.name, backend.name).set(nan)
+
+    def begin(self) -> None:
+        """Start what runs beside the requests."""
+        backends = [backend for _, backend in self.catalog.backends]
+        self.tasks.spawn("probe", probe_forever(backends))
+        if self.catalog.watched:
+            self.tasks.spawn("signals", watch_forever(self.catalog.watched, self.clock))
+        if isinstance(self.door, KeyDoor):
+            self.tasks.spawn("keys", self.door.keep_up())
+        self.tasks.spawn("router", watch_artifact(self.config, self.adopt_routers))
+        self.standing.admission.max_inflight = self.config.server.max_inflight
+        self.standing.process_watch.publish_more = self.publish_backend_states
+        self.metrics.policy_info.labels(self.decider.version).set(1)
+
+    async def close(self, heir: Parts | None = None) -> None:
+        """End everything, apart from what ``heir`` goes on with."""
         await self.tasks.close()
-        await self.door.close()
         await self.catalog.close()
-        if self.decision_log is not None:
-            await asyncio.to_thread(self.decision_log.close)
-        await asyncio.to_thread(self.request_log.close)
+        if heir is None or heir.door is not self.door:
+            await self.door.close()
+        log = self.decision_log
+        if log is not None and (heir is None or heir.decision_log is not log):
+            await asyncio.to_thread(log.close)
+        if heir is None:
+            self.standing.process_watch.stop()
+            await asyncio.to_thread(self.standing.request_log.close)
 
 
-def build_parts(config: Config, clock: Clock | None = None) -> Parts:
-    """Wire a process together.
+def build_parts(config: Config, clock: Clock | None = None, before: Parts | None = None) -> Parts:
+    """Wire a process together; of ``before`` it takes over what a new configuration leaves as it is.
 
-    Raises ConfigError when the router's artifact or the decision log cannot be used.
+    Counters go on, and so do keys' limits, sessions and open files. Raises ConfigError when the
+    router's artifact or the decision log cannot be used; then nothing of ``before`` has changed.
     """
-    clock = clock or SystemClock()
-    metrics = Metrics(metrics_folder())
+    standing = _new_standing(config, clock) if before is None else before.standing
+    clock, metrics = standing.clock, standing.metrics
     catalog = Catalog(config, clock)
     scorer = Scorer(load_routers(config), metrics)
-    version = policy_version(config, scorer.version())
-    metrics.policy_info.labels(version).set(1)
-    guarantees = open_guarantees(config, scorer.version)
-    arms = Arms(config.policies)
-    decider = Decider(catalog, clock, version, arms, guarantees, config.router.fallback)
+    decider = Decider(
+        catalog,
+        clock,
+        policy_version(config, scorer.version()),
+        Arms(config.policies),
+        open_guarantees(config, scorer.version),
+        config.router.fallback,
+    )
     metrics.know_models(
         list(catalog.models), [(model.name, backend.name) for model, backend in catalog.backends]
     )
-    request_log = RequestLog(metrics.log_lines_lost)
-    ledger = Ledger(catalog, clock, metrics, request_log)
-    decision_log = open_decision_log(config.decision_log, clock, metrics)
-    feedback = None if decision_log is None else Feedback(decision_log, clock, metrics)
-    door = open_door(config.auth, clock, metrics)
+    ledger = Ledger(catalog, clock, metrics, standing.request_log, standing.recent)
+    decision_log, feedback = _decision_log(config, clock, metrics, before)
+    is_door_kept = before is not None and before.config.auth == config.auth
+    door = before.door if before and is_door_kept else open_door(config.auth, clock, metrics)
     dispatcher = Dispatcher(config.timeouts, clock, metrics)
     pipeline = Pipeline(
         timeouts=config.timeouts,
         catalog=catalog,
         scorer=scorer,
-        sessions=Sessions(clock),
+        sessions=standing.sessions,
         decider=decider,
         dispatcher=dispatcher,
         first_try=FirstTry(catalog, dispatcher, config.timeouts, clock, metrics),
         ledger=ledger,
         door=door,
-        admission=Admission(config.server.max_inflight, metrics),
+        admission=standing.admission,
         metrics=metrics,
         clock=clock,
         decision_log=decision_log,
         feedback=feedback,
     )
     return Parts(
-        config=config,
-        clock=clock,
-        metrics=metrics,
-        tasks=TaskGroup(),
-        catalog=catalog,
-        decider=decider,
-        ledger=ledger,
-        pipeline=pipeline,
-        door=door,
-        decision_log=decision_log,
-        feedback=feedback,
-        request_log=request_log,
-        process_watch=ProcessWatch(
-            metrics, partial(_publish_backend_states, catalog, metrics, clock)
-        ),
+        config,
+        standing,
+        TaskGroup(),
+        catalog,
+        decider,
+        ledger,
+        pipeline,
+        door,
+        decision_log,
+        feedback,
     )
 
 
-def _publish_backend_states(catalog: Catalog, metrics: Metrics, clock: Clock) -> None:
-    now_s = clock.monotonic_s()
-    for model, backend in catalog.backends:
-        publish_backend(metrics, model.name, backend, now_s)
+def _new_standing(config: Config, clock: Clock | None) -> Standing:
+    clock = clock or SystemClock()
+    metrics = Metrics(metrics_folder())
+    return Standing(
+        clock=clock,
+        metrics=metrics,
+        request_log=RequestLog(metrics.log_lines_lost),
+        process_watch=ProcessWatch(metrics),
+        sessions=Sessions(clock),
+        admission=Admission(config.server.max_inflight, metrics),
+        recent=deque(maxlen=RECENT_ROWS),
+    )
+
+
+def _decision_log(
+    config: Config, clock: Clock, metrics: Metrics, before: Parts | None
+) -> tuple[DecisionLog | None, Feedback | None]:
+    """Open the log and who adds scores to it; one that stays where it is stays open."""
+    if before is not None and before.config.decision_log == config.decision_log:
+        return before.decision_log, before.feedback
+    log = open_decision_log(config.decision_log, clock, metrics)
+    return log, None if log is None else Feedback(log, clock, metrics)

@@ -126,6 +126,14 @@ class Auth(_Section):
     )
 
 
+class Admin(_Section):
+    """A second port, for operators: keys, backends, the configuration in force, reload, drain."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535)
+    key: Secret = Field(description="what a caller shows as authorization: Bearer; env: or file:")
+
+
 class State(_Section):
     url: str = "memory://"
 
@@ -265,6 +273,7 @@ class Model(_Section):
 class Config(_Section):
     server: Server = Server()
     auth: Auth = Auth()
+    admin: Admin | None = None
     state: State = State()
     router: Router = Router()
     timeouts: Timeouts = Timeouts()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -29,7 +30,7 @@ _ROUTE_BODY = {
 }
 
 
-def control_router(parts: Parts) -> APIRouter:
+def control_router(parts: Parts, is_draining: Callable[[], bool]) -> APIRouter:
     """Build the routes over one process's parts."""
     router = APIRouter()
     started_s = int(parts.clock.wall_s())
@@ -71,16 +72,7 @@ def control_router(parts: Parts) -> APIRouter:
         document = decision_document(plan, parts.catalog, parts.pipeline.scorer)
         return Response(document, media_type="application/json")
 
-    @router.get("/health/live")
-    def live() -> dict[str, str]:
-        return {"status": "live"}
-
-    @router.get("/health/ready")
-    def ready() -> dict[str, str]:
-        """Ready when the router is loaded, which start-up guarantees, and a backend can be asked."""
-        if not parts.catalog.is_ready():
-            raise NoUsableBackend("no backend can be asked now")
-        return {"status": "ready"}
+    _add_health(router, parts, is_draining)
 
     @router.get("/metrics")
     def metrics() -> Response:
@@ -88,6 +80,21 @@ def control_router(parts: Parts) -> APIRouter:
         return Response(parts.metrics.exposition(), media_type=parts.metrics.content_type)
 
     return router
+
+
+def _add_health(router: APIRouter, parts: Parts, is_draining: Callable[[], bool]) -> None:
+    @router.get("/health/live")
+    def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @router.get("/health/ready")
+    def ready() -> dict[str, str]:
+        """Ready when the router is loaded, which start-up guarantees, and a backend can be asked."""
+        if is_draining():
+            raise NoUsableBackend("the gateway is draining")
+        if not parts.catalog.is_ready():
+            raise NoUsableBackend("no backend can be asked now")
+        return {"status": "ready"}
 
 
 def _model_entry(parts: Parts, name: str, created: int) -> dict[str, Any]:

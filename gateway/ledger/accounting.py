@@ -113,14 +113,20 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Ledger:
     def __init__(
-        self, catalog: Catalog, clock: Clock, metrics: Metrics, request_log: RequestLog
+        self,
+        catalog: Catalog,
+        clock: Clock,
+        metrics: Metrics,
+        request_log: RequestLog,
+        recent: deque[LedgerRow],
     ) -> None:
+        """``recent`` takes the latest rows, for the console."""
         self._catalog = catalog
         self._clock = clock
         self._metrics = metrics
         self._request_log = request_log
         self._open: dict[str, Reservation] = {}
-        self.recent: deque[LedgerRow] = deque(maxlen=RECENT_ROWS)
+        self.recent = recent
 
     @property
     def open_reservations(self) -> int:

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import os
+import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+from gateway.admin.routes import admin_app
 from gateway.app import Gateway, create_app
-from gateway.config import CONFIG_VARIABLE, METRICS_VARIABLE, config_from_environment
+from gateway.config import (
+    CONFIG_VARIABLE,
+    METRICS_VARIABLE,
+    config_from_environment,
+    load_config,
+)
 from gateway.errors import ConfigError
 from gateway.server.http_protocol import GuardedHttp
-from gateway.settings import Config, Server
+from gateway.settings import Admin, Config, Server
 from gateway.telemetry.logs import configure_logs
 
 #: Shorter than the clients' own, longer than a pause in a conversation.
 KEEP_ALIVE_S = 65
 
 
-def check_port(server: Server) -> None:
+def check_port(server: Server | Admin) -> None:
     """Raise ConfigError when the address cannot be listened on, saying what to do."""
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -50,9 +59,12 @@ def serve(config: Config, config_path: Path | None, started: Callable[[], None])
     Raises ConfigError before anything listens when the configuration cannot be served.
     """
     check_port(config.server)
+    if config.admin is not None:
+        check_port(config.admin)
     configure_logs()
     if config.server.workers == 1:
-        server = _OneProcess(uvicorn_settings(config.server, create_app(config)), started)
+        gateway = create_app(config, _rereading(config.server, config_path))
+        server = _OneProcess(config, gateway, started)
         spare_the_collector()
         server.run()
         return
@@ -104,12 +116,58 @@ def spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+def _rereading(server: Server, path: Path | None) -> Callable[[], Config] | None:
+    """Read the file again; where it listens and with how many processes is settled at the start."""
+    if path is None:
+        return None
+
+    def reread() -> Config:
+        config = load_config(path)
+        kept = {"host": server.host, "port": server.port, "workers": server.workers}
+        return config.model_copy(update={"server": config.server.model_copy(update=kept)})
+
+    return reread
+
+
 class _OneProcess(uvicorn.Server):
-    def __init__(self, settings: dict[str, Any], started: Callable[[], None]) -> None:
-        super().__init__(uvicorn.Config(**settings))
+    """The gateway, and beside it the admin port; SIGHUP reads the configuration again."""
+
+    def __init__(self, config: Config, gateway: Gateway, started: Callable[[], None]) -> None:
+        super().__init__(uvicorn.Config(**uvicorn_settings(config.server, gateway)))
+        self._gateway = gateway
+        self._admin = None if config.admin is None else _AdminServer(gateway, config.admin)
         self._on_started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
-            self._on_started()
+        if not self.started:
+            return
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+        if self._admin is not None:
+            self._gateway.tasks.spawn("admin", self._admin.serve())
+        self._on_started()
+
+    def _reload(self) -> None:
+        self._gateway.tasks.spawn("reload", self._gateway.reload_or_log())
+
+
+class _AdminServer(uvicorn.Server):
+    """Ends with the gateway, whose task it is; signals are the gateway's."""
+
+    def __init__(self, gateway: Gateway, admin: Admin) -> None:
+        app = admin_app(gateway, admin)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=admin.host,
+                port=admin.port,
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield

@@ -258,6 +258,11 @@ class Metrics:
         self.loop_lag_seconds = new.histogram(
             "loop_lag_seconds", "How late the event loop comes to a timer", _LAG_BUCKETS
         )
+        self.config_reloads = new.counters(
+            "config_reloads_total",
+            "Times the configuration was read again: ok or refused",
+            "result",
+        )
         self.log_lines_lost = new.counter(
             "log_lines_lost_total", "Log lines dropped because the reader did not keep up"
         )

@@ -22,9 +22,9 @@ class ProcessWatch:
     ``publish_more`` brings gauges of others up to date: a sibling that is scraped reads them.
     """
 
-    def __init__(self, metrics: Metrics, publish_more: Callable[[], None]) -> None:
+    def __init__(self, metrics: Metrics, publish_more: Callable[[], None] = lambda: None) -> None:
         self._metrics = metrics
-        self._publish_more = publish_more
+        self.publish_more = publish_more
         self._cpu_s = 0.0
         self._next: asyncio.TimerHandle | None = None
 
@@ -55,7 +55,7 @@ class ProcessWatch:
         self._wait()
 
     def _publish(self) -> None:
-        self._publish_more()
+        self.publish_more()
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu_s = used.ru_utime + used.ru_stime
         self._metrics.cpu_seconds.inc(cpu_s - self._cpu_s)

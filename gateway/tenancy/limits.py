@@ -22,14 +22,14 @@ class Admission:
     """How many requests may be in flight. A permit is given back exactly once."""
 
     def __init__(self, max_inflight: int, metrics: Metrics) -> None:
-        self._max_inflight = max_inflight
+        self.max_inflight = max_inflight
         self._metrics = metrics
         self.inflight = 0
 
     def enter(self) -> None:
         """Take one place. Raises Overloaded when none is free."""
-        if self.inflight >= self._max_inflight:
-            raise Overloaded(f"{self._max_inflight} requests are in flight, which is the limit")
+        if self.inflight >= self.max_inflight:
+            raise Overloaded(f"{self.max_inflight} requests are in flight, which is the limit")
         self.inflight += 1
         self._metrics.inflight.set(self.inflight)
 

@@ -78,6 +78,8 @@ class BackendHealth:
     #: None until a probe or a request has told.
     is_up: bool | None = None
     is_paused: bool = False
+    #: An operator wants nothing new to be sent there.
+    is_drained: bool = False
     _failures: int = 0
     _share: FailureShare = field(default_factory=FailureShare)
     _pause_s: float = FIRST_PAUSE_S
@@ -116,6 +118,7 @@ class BackendHealth:
             self.is_up is not False
             and now_s >= self._closed_until_s
             and self._is_listed is not False
+            and not self.is_drained
         )
 
     def begin(self, now_s: float) -> None:

@@ -1,0 +1,156 @@
+"""What operators do on a port of their own: look at what is in force, and change it while it runs."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Body, Depends, FastAPI, Request, Response
+
+from gateway.api.error_answers import answer_errors
+from gateway.app import Gateway
+from gateway.decision.catalog import CatalogModel
+from gateway.errors import ConfigError, InvalidRequest, NotFound, Unauthenticated, quoted
+from gateway.settings import Admin
+from gateway.tenancy.issuing import issue_key, key_entry
+from gateway.tenancy.key_file import KeyFile
+from gateway.upstream.backend import BackendHandle
+
+
+def admin_app(gateway: Gateway, admin: Admin) -> FastAPI:
+    """Build the app; every route wants ``admin.key``."""
+
+    def authenticate(request: Request) -> None:
+        shown = request.headers.get("authorization", "")
+        expected = f"Bearer {admin.key.get_secret_value()}"
+        if not hmac.compare_digest(shown.encode(), expected.encode()):
+            raise Unauthenticated("send the admin key as authorization: Bearer …")
+
+    app = FastAPI(title="Thalamus admin", openapi_url=None, dependencies=[Depends(authenticate)])
+    _add_process_routes(app, gateway)
+    _add_backend_routes(app, gateway)
+    _add_key_routes(app, gateway)
+    answer_errors(app)
+    return app
+
+
+def _add_process_routes(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/admin/config")
+    def effective_config() -> dict[str, Any]:
+        """The configuration in force, with every default; secrets show as ``***``."""
+        parts = gateway.parts
+        document = parts.config.model_dump(mode="json")
+        return {
+            "config": _masked(document),
+            "policy_version": parts.decider.version,
+        }
+
+    @app.post("/admin/reload")
+    async def reload() -> dict[str, str]:
+        """Read the configuration again. A 400 says what is wrong with it; then the old one stays."""
+        try:
+            await gateway.reload()
+        except ConfigError as error:
+            raise InvalidRequest(error.message, code="invalid_config") from error
+        return {"policy_version": gateway.parts.decider.version}
+
+    @app.post("/admin/drain")
+    def drain() -> dict[str, object]:
+        """Not ready any more, so that balancers turn away; requests are still answered."""
+        gateway.is_draining = True
+        return {"draining": True, "inflight": gateway.parts.pipeline.admission.inflight}
+
+    @app.post("/admin/undrain")
+    def undrain() -> dict[str, object]:
+        gateway.is_draining = False
+        return {"draining": False, "inflight": gateway.parts.pipeline.admission.inflight}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _masked(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_masked(v) for v in value]
+    # As pydantic writes a secret; no other setting looks like it.
+    return "***" if value == "**********" else value
+
+
+def _add_backend_routes(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/admin/backends")
+    def backends() -> dict[str, Any]:
+        """Every backend of every model: whether it may be asked, how busy and how fast it is."""
+        now_s = gateway.parts.clock.monotonic_s()
+        found = gateway.parts.catalog.backends
+        return {"backends": [_backend(model, handle, now_s) for model, handle in found]}
+
+    def set_drained(name: str, *, drained: bool) -> dict[str, Any]:
+        concerned = [h for _, h in gateway.parts.catalog.backends if h.name == name]
+        if not concerned:
+            raise NotFound(f"no backend is named {quoted(name)}; see /admin/backends")
+        for handle in concerned:
+            handle.health.is_drained = drained
+        return {"backend": name, "drained": drained, "models": len(concerned)}
+
+    @app.post("/admin/backends/{name}/drain")
+    def drain_backend(name: str) -> dict[str, Any]:
+        """Send it nothing new, for all its models; what it answers now it may end."""
+        return set_drained(name, drained=True)
+
+    @app.post("/admin/backends/{name}/undrain")
+    def undrain_backend(name: str) -> dict[str, Any]:
+        return set_drained(name, drained=False)
+
+
+def _backend(model: CatalogModel, handle: BackendHandle, now_s: float) -> dict[str, Any]:
+    health = handle.health
+    told = health.fresh_signals(now_s)
+    return {
+        "model": model.name,
+        "backend": handle.name,
+        "served_model": handle.served_model,
+        "usable": health.is_usable(now_s),
+        "up": health.is_up,
+        "breaker_open": health.is_paused,
+        "drained": health.is_drained,
+        "inflight": health.inflight,
+        "ttft_ms": health.ttft_ms.value,
+        "token_ms": health.token_ms.value,
+        "running": None if told is None else told.running,
+        "waiting": None if told is None else told.waiting,
+        "kv_usage": None if told is None else told.kv_usage,
+    }
+
+
+def _add_key_routes(app: FastAPI, gateway: Gateway) -> None:
+    def file() -> KeyFile:
+        auth = gateway.parts.config.auth
+        if auth.mode != "keys":
+            raise InvalidRequest("auth.mode is open: there are no keys", code="no_keys")
+        return KeyFile(auth.keys)
+
+    @app.get("/admin/keys")
+    def keys() -> dict[str, Any]:
+        now_s = gateway.parts.clock.wall_s()
+        return {"keys": [key_entry(key, now_s) for key in file().read()]}
+
+    @app.post("/admin/keys", status_code=201)
+    def create(
+        name: Annotated[str, Body()],
+        policy: Annotated[dict[str, Any] | None, Body()] = None,
+        expires_days: Annotated[float | None, Body(gt=0)] = None,
+    ) -> dict[str, Any]:
+        """Make a key; ``key`` is shown this once. It is good within two seconds."""
+        now_s = gateway.parts.clock.wall_s()
+        try:
+            token, key = issue_key(file(), name, policy or {}, now_s, expires_days)
+        except (msgspec.ValidationError, ConfigError) as error:
+            raise InvalidRequest(f"policy: {error}", param="policy") from error
+        return {"key": token, **key_entry(key, now_s)}
+
+    @app.delete("/admin/keys/{key_id}", status_code=204)
+    def revoke(key_id: str) -> Response:
+        """End a key for ever; it is refused within two seconds."""
+        if not file().revoke(key_id, gateway.parts.clock.wall_s()):
+            raise NotFound(f"no key has the id {quoted(key_id)}; see /admin/keys")
+        return Response(status_code=204)
