@@ -261,6 +261,11 @@ def _add_pilots(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]
     prompts.add_argument("--out", type=Path, required=True, help="parquet file")
     prompts.set_defaults(run=lambda a: pilot_commands.export_prompts_command(a.router, a.out))
 
+    choose = actions.add_parser("choose", help="one model for a sample of prompts, as of an index")
+    choose.add_argument("--router", default="default", help="folder of an artifact, or default")
+    choose.add_argument("--data", type=Path, required=True, help="prompt_id, prompt")
+    choose.set_defaults(run=lambda a: pilot_commands.choose_model_command(a.router, a.data))
+
     add = actions.add_parser("add-model", help="add a model measured on the stored prompts")
     add.add_argument("model")
     add.add_argument("--router", required=True, help="folder of an artifact")

@@ -19,7 +19,7 @@ from router_models.artifact import REPORT, load_suite, read_manifest, resolve, s
 from router_models.files import replace_file
 from router_models.retriever.library import PilotLibrary, summarise
 from router_models.retriever.model import RetrieverRouter
-from router_models.training.dataset import MeasuredModel, read_measured_model
+from router_models.training.dataset import MeasuredModel, read_measured_model, read_prompts
 from router_models.types import ArtifactError, DataError
 
 _EXAMPLE_CHARS = 60
@@ -96,6 +96,30 @@ def add_model_command(
         f"{len(measured.by_prompt) - used} other rows passed over."
     )
     return _save(folder, changed, {"added": model, "prompts": used})
+
+
+def choose_model_command(
+    router: str | Path, data: Path, *, kind: str = "retriever", console: Console | None = None
+) -> str:
+    """Choose one model for all of a sample of prompts, and return it.
+
+    That is the choice that an index needs: vectors of different embedding models cannot be compared,
+    so its documents and its queries must all go to one.
+    """
+    router_, prompts = load_suite(resolve(router)).named(kind), read_prompts(data).prompts
+    quality = np.array([router_.score(prompt).quality for prompt in prompts])
+    mean, error = quality.mean(axis=0), quality.std(axis=0) / np.sqrt(len(prompts))
+    table = Table(title=f"Expected over {len(prompts)} prompts", box=SIMPLE_HEAD)
+    table.add_column("model", no_wrap=True)
+    table.add_column("mean predicted quality", justify="right")
+    table.add_column("best for", justify="right")
+    wins = np.bincount(quality.argmax(axis=1), minlength=len(mean)) / len(prompts)
+    for m in np.argsort(-mean, kind="stable"):
+        table.add_row(router_.models[m], f"{mean[m]:.4f} ± {error[m]:.4f}", f"{wins[m]:.0%}")
+    chosen = router_.models[int(mean.argmax())]
+    (console or Console()).print(table)
+    (console or Console()).print(f"One model for all of them: {chosen}")
+    return chosen
 
 
 def remove_model_command(router: str | Path, model: str) -> str:

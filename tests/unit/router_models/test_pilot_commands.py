@@ -11,6 +11,7 @@ from router_models.artifact import DEFAULT, load, load_suite
 from router_models.commands import predict_command, train_command
 from router_models.pilot_commands import (
     add_model_command,
+    choose_model_command,
     export_prompts_command,
     list_pilots_command,
     remove_model_command,
@@ -126,6 +127,16 @@ def test_predict_shows_the_nearest_pilots(trained, expert_library, tmp_path):
 def test_the_shipped_artifact_is_small():
     assert sum(file.stat().st_size for file in DEFAULT.iterdir()) <= 8_000_000
     assert "retriever" in load_suite(DEFAULT).kinds
+
+
+@pytest.mark.parametrize(("task", "expert"), [("code", "coder"), ("law", "lawyer")])
+def test_one_model_is_chosen_for_a_whole_index(rows, write, tmp_path, task, expert):
+    train_command(write(rows), tmp_path / "a", console=QUIET)
+    sample = write([r for r in rows if r["task"] == task and r["split"] == "val"])
+    printed = StringIO()
+    console = Console(file=printed, width=120)
+    assert choose_model_command(tmp_path / "a", sample, console=console) == expert
+    assert f"One model for all of them: {expert}" in printed.getvalue()
 
 
 @pytest.mark.parametrize("file", ["pilots.npz", "pilots.json"])
