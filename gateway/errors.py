@@ -83,21 +83,29 @@ class InvalidRequest(ClientError):
 
 
 class UnknownModel(ClientError):
+    """No configured model has this name."""
+
     status = 404
     code = "model_not_found"
 
 
 class NotFound(ClientError):
+    """No route, or nothing there, has this name."""
+
     status = 404
     code = "not_found"
 
 
 class MethodNotAllowed(ClientError):
+    """The route is there, for another method."""
+
     status = 405
     code = "method_not_allowed"
 
 
 class BodyTooLarge(ClientError):
+    """The body is longer than ``server.max_body_bytes``."""
+
     status = 413
     code = "body_too_large"
 
@@ -110,11 +118,15 @@ class ReceiptTimeout(ClientError):
 
 
 class HeadersTooLarge(ClientError):
+    """The headers are too many or too long."""
+
     status = 431
     code = "headers_too_large"
 
 
 class UnsupportedMedia(ClientError):
+    """The body is not JSON, or is encoded."""
+
     status = 415
     code = "unsupported_media_type"
 
@@ -184,6 +196,8 @@ class Overloaded(Capacity):
 
 
 class NoUsableBackend(Capacity):
+    """No backend of a suitable model can be asked now."""
+
     code = "no_usable_backend"
 
 
@@ -198,6 +212,8 @@ class UpstreamError(GatewayError):
 
 
 class ConnectFailed(UpstreamError):
+    """The backend cannot be reached."""
+
     code = "backend_unreachable"
 
 
@@ -206,6 +222,8 @@ class StaleConnection(ConnectFailed):
 
 
 class FirstByteTimeout(UpstreamError):
+    """The backend did not answer in time."""
+
     status = 504
     code = "backend_timeout"
 

@@ -106,20 +106,31 @@ GoalName = Annotated[str, AfterValidator(_check_goal)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Server(_Section):
+    """Where it listens, and how much it takes on."""
+
     host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for every interface."""
     port: int = Field(8080, ge=0, le=65535)
+    """Port to listen on; 0 is any free one."""
     workers: int = Field(1, ge=1, le=256)
+    """Processes that serve."""
     max_inflight: int = Field(2048, ge=1, description="requests admitted at once; more get a 503")
     max_body_bytes: int = Field(4 * 2**20, ge=1024)
+    """Longest request body."""
     drain_s: float = Field(30, ge=0, description="time that streams get to end after SIGTERM")
 
 
 class Auth(_Section):
+    """Who may ask."""
+
     mode: Literal["open", "keys"] = "open"
+    """open: everybody who reaches the port; keys: who shows a key of ours."""
     keys: Path = Field(Path("thalamus-keys.db"), description="where thalamus keys keeps them")
     inline_flags: bool = Field(
         False, description="mode open: read [Flag: …] in prompts; in mode keys each key says it"
@@ -130,15 +141,22 @@ class Admin(_Section):
     """A second port, for operators: keys, backends, the configuration in force, reload, drain."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: int = Field(ge=0, le=65535)
+    """Port to listen on."""
     key: Secret = Field(description="what a caller shows as authorization: Bearer; env: or file:")
 
 
 class State(_Section):
+    """Where several processes would share what they know."""
+
     url: str = "memory://"
+    """memory:// is what is offered."""
 
 
 class Router(_Section):
+    """What predicts how well each model would do."""
+
     artifact: str = Field("default", description='folder of an artifact, "default", or "none"')
     steady: bool = Field(False, description="read prompts so that a prefix cannot turn the choice")
     fallback: str | None = Field(
@@ -153,6 +171,7 @@ class DecisionLog(_Section):
     """Every decision with its inputs and outcome, one JSON object a line."""
 
     path: Path
+    """The file, appended to."""
     prompts: bool = Field(False, description="write the human's question too")
 
 
@@ -160,7 +179,9 @@ class Exploration(_Section):
     """A share of choices made to learn from; see policies.types.Exploration."""
 
     method: Literal["epsilon", "thompson"] = "epsilon"
+    """epsilon draws evenly, thompson by each model's chance to be the best."""
     share: Share
+    """Share of the choices."""
     within: float | None = Field(None, ge=0, description="most that the objective may be worse")
 
 
@@ -168,24 +189,36 @@ class Policy(_Section):
     """What decides where a request leaves it open."""
 
     objective: ProfileName | None = None
+    """The profile where a request names none."""
     weights: Mapping[GoalName, Weight] = {}
+    """Weight of each goal, laid over those of the profile."""
     min_quality: Share | None = None
+    """Least predicted quality."""
     max_cost_usd: float | None = Field(None, ge=0)
+    """Most a request may be predicted to cost."""
     max_ttft_ms: float | None = Field(None, ge=0)
+    """Longest predicted time to the first token."""
     max_latency_ms: float | None = Field(None, ge=0)
+    """Longest predicted time to the last token."""
     exploration: Exploration | None = None
 
 
 class Canary(Policy):
+    """A second policy that serves a share."""
+
     share: Share
+    """Share of the requests, by session where they have one."""
 
 
 class Policies(_Section):
     """``live`` serves, ``canary`` serves its share in its stead, ``shadow`` only writes to the log."""
 
     live: Policy = Policy()
+    """What serves."""
     canary: Canary | None = None
+    """What serves its share in place of live."""
     shadow: Policy | None = None
+    """What decides beside it, for the log alone."""
 
 
 class Timeouts(_Section):
@@ -194,10 +227,12 @@ class Timeouts(_Section):
     receive_s: float = Field(30, gt=0, description="for a request to arrive whole")
 
     connect_s: float = Field(2, gt=0)
+    """For a backend to accept a connection."""
     first_token_s: float = Field(30, gt=0, description="until a stream begins")
     answer_s: float = Field(300, gt=0, description="for an answer that is not streamed")
     idle_s: float = Field(20, gt=0, description="longest gap between two pieces of a stream")
     total_s: float = Field(600, gt=0)
+    """For a whole answer, streamed or not."""
     send_s: float = Field(60, gt=0, description="longest wait for a client that does not read")
 
 
@@ -205,16 +240,24 @@ class Price(_Section):
     """USD per million tokens."""
 
     input: float = Field(ge=0)
+    """Of tokens read."""
     output: float = Field(ge=0)
+    """Of tokens written."""
     cached_input: float | None = Field(None, ge=0)
+    """Of tokens read from the prefix cache; that of input by default."""
 
 
 class Backend(_Section):
+    """One server that answers for a model."""
+
     url: BackendUrl
+    """Base URL, as in http://vllm:8000/v1."""
     api_key: Secret | None = None
+    """What it wants as authorization: Bearer; env:NAME or file:PATH."""
     model: str | None = Field(None, description="the model's name at this backend, if it differs")
     extra_body: Mapping[str, Any] = Field({}, description="fields set in every request to it")
     transport: Literal["lean", "httpx2"] = "lean"
+    """lean is our own client; httpx2 is a full one, for proxies and unusual TLS."""
     endpoints: frozenset[EndpointName] | None = Field(
         None, min_length=1, description="what it speaks, if not all that the model says"
     )
@@ -247,8 +290,12 @@ class Backend(_Section):
 
 
 class Model(_Section):
+    """A model that clients can name, what is known of it, and who serves it."""
+
     backends: tuple[Backend, ...] = Field(min_length=1)
+    """Who serves it; the least busy one that can be asked is."""
     price_usd_per_mtok: Price | None = None
+    """USD per million tokens; without one, limits on cost exclude the model."""
     gpu_usd_per_hour: float | None = Field(
         None,
         gt=0,
@@ -256,13 +303,21 @@ class Model(_Section):
         "request pays for its time there, shared with those answered beside it",
     )
     context_tokens: int | None = Field(None, gt=0)
+    """Prompt and answer together; longer prompts are not sent to it."""
     parameters_b: float | None = Field(None, gt=0)
+    """Billions of parameters, for the goal size."""
     active_parameters_b: float | None = Field(None, gt=0)
+    """Billions of parameters at work for a token, of a mixture of experts."""
     released: datetime.date | None = None
+    """Day of its release, YYYY-MM-DD, for the goal recency."""
     security_level: int | None = Field(None, ge=0)
+    """How secure it is, by your own scale; higher is better."""
     readability: Share | None = None
+    """How readable its answers are, in [0, 1]; measured from its answers as they come."""
     capabilities: frozenset[Literal["tools", "vision", "json_schema", "logprobs"]] | None = None
+    """What it can do; without a list, everything."""
     quality_prior: Share | None = None
+    """Quality in [0, 1] where the router has never seen it."""
     endpoints: frozenset[EndpointName] = Field(
         frozenset({"chat", "completions"}),
         min_length=1,
@@ -271,6 +326,8 @@ class Model(_Section):
 
 
 class Config(_Section):
+    """Everything that can be set."""
+
     server: Server = Server()
     auth: Auth = Auth()
     admin: Admin | None = None
@@ -280,3 +337,4 @@ class Config(_Section):
     decision_log: DecisionLog | None = None
     policies: Policies = Policies()
     models: Mapping[Name, Model] = Field(min_length=1)
+    """Models by the name that clients use."""
