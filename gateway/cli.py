@@ -82,6 +82,10 @@ def _add_serving(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     check.add_argument("config", type=Path)
     check.set_defaults(run=lambda a: commands.check_config_command(a.config))
 
+    convert = subcommands.add_parser("convert", help="print a LiteLLM config.yaml as one of ours")
+    convert.add_argument("config", type=Path)
+    convert.set_defaults(run=lambda a: commands.convert_command(a.config))
+
 
 def _add_keys(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     keys = subcommands.add_parser("keys", help="make, list and revoke API keys")

@@ -24,6 +24,7 @@ __all__ = [
     "EvaluationOptions",
     "calibrate_command",
     "check_config_command",
+    "convert_command",
     "demo_command",
     "discover_command",
     "evaluate_command",
@@ -83,6 +84,13 @@ def check_config_command(config_path: Path) -> None:
     """Check a configuration and print it as it takes effect, secrets hidden."""
     config = load_config(config_path)
     print(config.model_dump_json(indent=2))
+
+
+def convert_command(path: Path) -> None:
+    """Print LiteLLM's configuration as one of ours."""
+    from gateway.from_litellm import convert_file
+
+    print(convert_file(path).text(), end="")
 
 
 def route_command(prompt: str, *, objective: str, config_path: Path | None, as_json: bool) -> None:
