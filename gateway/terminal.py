@@ -16,8 +16,10 @@ def print_decision(decision: dict[str, Any], console: Console | None = None) -> 
     console = console or Console()
     candidates = decision["candidates"]
     table = Table(title="Candidates", title_justify="left")
-    for heading in ("model", "quality", "interval", "cost $", "output tokens", "verdict"):
-        table.add_column(heading, justify="left" if heading in {"model", "verdict"} else "right")
+    for heading in ("model", "quality", "interval", "cost $", "tokens", "verdict"):
+        table.add_column(
+            heading, overflow="fold", justify="left" if heading in {"model", "verdict"} else "right"
+        )
     for c in sorted(candidates, key=lambda c: -c["predicted_quality"]):
         low, high = c["quality_interval"]
         chosen = c["model"] == decision["chosen"]
