@@ -13,6 +13,13 @@ from policies.types import Decision, Policy, RoutingFlags, Situation
 
 DEFAULT_POLICY = Policy()
 
+#: Why a model is put first, and why it is then asked at once under a cascade.
+CONVERSATION = (
+    "stays with the model of the conversation",
+    "the conversation stays with its model",
+)
+FALLBACK = ("falls back, unlike the prompts trained on", "the prompt goes to the fallback")
+
 #: The limits that a policy may set.
 _LIMITS = ("min_quality", "max_cost_usd", "max_ttft_ms", "max_latency_ms")
 
@@ -42,8 +49,8 @@ def select(situation: Situation, policy: Policy = DEFAULT_POLICY) -> Selection:
         decision = _alone(decision, flags, "a guarantee holds for its own order")
         return Selection(decision, flags, {decision.chosen: 1.0})
     if situation.stay_with is not None and situation.stay_with in decision.order:
-        kept = _put_first(decision, situation.stay_with, "stays with the model of the conversation")
-        kept = _alone(kept, flags, "the conversation stays with its model")
+        reason, why_alone = FALLBACK if situation.is_fallback else CONVERSATION
+        kept = _alone(_put_first(decision, situation.stay_with, reason), flags, why_alone)
         return Selection(kept, flags, {kept.chosen: 1.0})
     if policy.exploration is None:
         return Selection(_cascaded(decision, flags), flags, {decision.chosen: 1.0})

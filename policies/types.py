@@ -153,7 +153,8 @@ class Situation:
 
     ``flags`` are those of the request, before a policy fills what they leave open. ``draw`` in
     [0, 1) is the choice's only randomness. ``stay_with`` is the model that a conversation is bound
-    to, if it may be: it is chosen wherever it is feasible.
+    to, if it may be: it is chosen wherever it is feasible. ``is_fallback`` says that no conversation
+    is, and that ``stay_with`` is who answers prompts that no router knows anything of.
     """
 
     candidates: tuple[Candidate, ...]
@@ -161,6 +162,7 @@ class Situation:
     needs: Needs
     draw: float = 0.0
     stay_with: str | None = None
+    is_fallback: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,7 @@ class Decider:
                     features.needs,
                     self._arms.draw(),
                     pin.model if pin is not None else self._fallback if is_far else None,
+                    is_fallback=pin is None and is_far,
                 )
             )
         except Infeasible as error:

@@ -65,6 +65,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     cost_usd: float | None
     ttft_ms: float | None
     duration_ms: float
+    is_fallback: bool = False
     first_try: str | None = None
     spent: tuple[Spent, ...] = ()
     prompt: str | None = None
@@ -150,6 +151,7 @@ def decision_record(decision: RoutedDecision, row: LedgerRow, prompt: str | None
         needs=selected.situation.needs,
         draw=selected.situation.draw,
         stay_with=selected.situation.stay_with,
+        is_fallback=selected.situation.is_fallback,
         policy=selected.policy,
         arm=selected.arm,
         propensity=selected.chances[decision.plan.chosen],
@@ -185,4 +187,11 @@ def replay_decision(record: DecisionRecord) -> Decision:
 
 def situation_of(record: DecisionRecord) -> Situation:
     """The inputs of a logged choice."""
-    return Situation(record.candidates, record.flags, record.needs, record.draw, record.stay_with)
+    return Situation(
+        record.candidates,
+        record.flags,
+        record.needs,
+        record.draw,
+        record.stay_with,
+        record.is_fallback,
+    )

@@ -41,6 +41,7 @@ REASONS = {
     "explored": "explored",
     "stays": "conversation",
     "cascade:": "cascade",
+    "falls": "fallback",
     **{
         goal: goal
         for goal in (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from policies import choose
 from policies.explore import chances, chances_to_be_least, pick
 from policies.select import fill, select
-from policies.types import Exploration, Infeasible, Needs, Policy, RoutingFlags, Situation
+from policies.types import Cascade, Exploration, Infeasible, Needs, Policy, RoutingFlags, Situation
 from tests.unit.policies.strategies import (
     catalogues,
     explorations,
@@ -147,6 +147,15 @@ def test_a_conversation_stays_where_that_is_feasible(candidate):
     assert selection.chances == {"c": 1.0}
     moved = select(replace(situation, flags=RoutingFlags(deny=("c",))))
     assert moved.decision.order == ("a", "b")
+
+
+def test_a_fallback_is_no_conversation(candidate):
+    flags = RoutingFlags(cascade=Cascade(0.5))
+    situation = Situation(three(candidate), flags, Needs(), stay_with="c", is_fallback=True)
+    decision = select(situation).decision
+    assert decision.order == ("c", "a", "b")
+    assert decision.reason == "falls back, unlike the prompts trained on"
+    assert decision.no_first_try == "the prompt goes to the fallback"
 
 
 def test_the_one_that_would_be_chosen_anyway_keeps_its_reason(candidate):
