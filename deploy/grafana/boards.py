@@ -111,6 +111,12 @@ def routing() -> object:
             lines("Predicted quality of the model that served", "percentunit",
                   Query(mean_quality, "{{model}}")),
         ],
+        "Cascades": [
+            lines("Cheaper models asked first", "reqps",
+                  Query(rate("cascade_first_tries_total", "model", "result"),
+                        "{{model}}: {{result}}"), span=24,
+                  text="Accepted: the answer was kept. Escalated: the chosen model was asked"),
+        ],
         "Against doing without": [
             scatter(
                 "Cost and quality of the baselines, the router at (0, 0)", "baseline",
@@ -157,6 +163,35 @@ def backends() -> object:
                         "{{backend}}")),
             lines("Attempts", "reqps",
                   Query(rate("upstream_attempts_total", "backend", match=BACKEND), "{{backend}}")),
+        ],
+        "What servers say (vLLM)": [
+            lines("Requests running", "short",
+                  Query(f'max by (backend) (thalamus_backend_load{{{BACKEND}, signal="running"}})',
+                        "{{backend}}")),
+            lines("Requests waiting for room", "short",
+                  Query(f"max by (backend) (thalamus_queue_depth{{{BACKEND}}})", "{{backend}}")),
+            lines("KV cache in use", "percentunit",
+                  Query(f'max by (backend) (thalamus_backend_load{{{BACKEND}, signal="kv_usage"}})',
+                        "{{backend}}")),
+            lines("Age of the last word", "s",
+                  Query(f"max by (backend) (thalamus_backend_signal_age_seconds{{{BACKEND}}})",
+                        "{{backend}}"),
+                  text="After ten seconds it counts for nothing"),
+        ],
+        "Our experts": [
+            lines("Distinct experts a call reads", "short",
+                  Query(f'max by (backend) '
+                        f'(thalamus_backend_experts{{{BACKEND}, kind="distinct_per_call"}})',
+                        "{{backend}}")),
+            lines("Slots not computed, and the busiest expert's share", "percentunit",
+                  Query(f'max by (backend) (thalamus_backend_experts{{{BACKEND}, '
+                        f'kind="slots_not_computed"}}) / on (backend) max by (backend) '
+                        f'(thalamus_backend_experts{{{BACKEND}, kind="slots"}})',
+                        "not computed at {{backend}}"),
+                  Query(f'max by (backend) '
+                        f'(thalamus_backend_experts{{{BACKEND}, kind="busiest_share"}})',
+                        "busiest at {{backend}}"),
+                  text="Dropped by dynamic top-p, or another rank's"),
         ],
         "Speed": [
             lines("Time to first token, p95", "s",

@@ -33,6 +33,20 @@ THALAMUS = Path(sys.executable).with_name("thalamus")
 MODELS = ("large", "small")
 
 
+#: What a vLLM server with our experts says of itself.
+VLLM_PAGE = """\
+vllm:num_requests_running{engine="0",model_name="m"} 3.0
+vllm:num_requests_waiting{engine="0",model_name="m"} 1.0
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.4
+thalamus_moe_calls_total{layer="0",worker="0"} 10.0
+thalamus_moe_tokens_total{layer="0",worker="0"} 50.0
+thalamus_moe_slots_total{layer="0",worker="0"} 100.0
+thalamus_moe_slots_not_computed_total{layer="0",worker="0"} 25.0
+thalamus_moe_distinct_experts_total{layer="0",worker="0"} 40.0
+thalamus_moe_busiest_expert_share{layer="0",worker="0"} 0.25
+"""
+
+
 async def _answers(connection: Connection) -> None:
     """A stream where a stream is asked for; prompts that begin with a word of command break it."""
     prompt = str(connection.request.body["messages"][-1]["content"])
@@ -58,6 +72,7 @@ def answering_backend() -> Iterator[str]:
     async def live() -> None:
         async with scripted_backend() as backend:
             backend.will(_answers)
+            backend.metrics = VLLM_PAGE
             found.update(url=backend.url, loop=asyncio.get_running_loop())
             ready.set()
             await stop.wait()
