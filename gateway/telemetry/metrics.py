@@ -42,6 +42,7 @@ REASONS = {
     "stays": "conversation",
     "cascade:": "cascade",
     "falls": "fallback",
+    "unlike": "fallback",
     **{
         goal: goal
         for goal in (

@@ -68,6 +68,7 @@ def test_another_model_than_chosen_is_a_fallback_only_when_it_answered() -> None
         ("explored in place of b", "explored"),
         ("stays with the model of the conversation", "conversation"),
         ("falls back, unlike the prompts trained on", "fallback"),
+        ("unlike the prompts trained on (nearness 0.09): by router.fallback", "fallback"),
         ("cascade: small kept at 0.91", "cascade"),
         ("cost decided: 0.1 USD, next b with 0.2 USD", "cost"),
         ("the moon said so", OTHER_REASON),
