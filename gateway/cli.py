@@ -106,7 +106,7 @@ def _add_keys(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         create.add_argument(f"--{name.replace('_', '-')}", type=kind)
     create.set_defaults(
         run=lambda a: key_commands.create_command(
-            key_commands.key_file(a.file, a.config),
+            key_commands.key_book(a.file, a.config),
             a.name,
             {
                 "allow": a.allow,
@@ -122,13 +122,13 @@ def _add_keys(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(
         run=lambda a: key_commands.list_command(
-            key_commands.key_file(a.file, a.config), as_json=a.json
+            key_commands.key_book(a.file, a.config), as_json=a.json
         )
     )
     revoke = actions.add_parser("revoke", help="end a key for ever")
     revoke.add_argument("id")
     revoke.set_defaults(
-        run=lambda a: key_commands.revoke_command(key_commands.key_file(a.file, a.config), a.id)
+        run=lambda a: key_commands.revoke_command(key_commands.key_book(a.file, a.config), a.id)
     )
 
 

@@ -104,11 +104,9 @@ def _contradictions(config: Config) -> Iterator[_Complaint]:
     if config.admin is not None and config.server.workers > 1:
         text = "one process has one admin port; set server.workers to 1"
         yield _Complaint(("admin",), text)
-    if config.auth.mode == "keys" and config.server.workers > 1:
-        text = "one process keeps the limits of keys; set server.workers to 1"
+    if config.auth.mode == "keys" and config.server.workers > 1 and not config.state.is_shared:
+        text = "workers share the limits of keys in Redis: set state.url, or server.workers to 1"
         yield _Complaint(("auth", "mode"), text)
-    if config.state.url != "memory://":
-        yield _Complaint(("state", "url"), "only memory:// is offered yet")
 
 
 def _complaints(error: ValidationError) -> list[_Complaint]:

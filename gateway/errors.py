@@ -7,7 +7,8 @@
     │                       ReceiptTimeout · BodyTooLarge · UnsupportedMedia · HeadersTooLarge
     │                       RoutingInfeasible
     │                       Unauthenticated · BudgetSpent · Forbidden · RateLimited
-    ├─ Capacity 503         Overloaded · NoUsableBackend
+    ├─ Capacity 503         Overloaded · NoUsableBackend · LimitsUnknown
+    │                       StoreAway: in traffic this process counts alone instead
     ├─ UpstreamError 502    BackendRefused (status of the backend kept)
     │   ├─ before commit    ConnectFailed · FirstByteTimeout · BadUpstreamAnswer    tried elsewhere
     │   └─ after commit     StreamInterrupted                                       never retried
@@ -199,6 +200,18 @@ class NoUsableBackend(Capacity):
     """No backend of a suitable model can be asked now."""
 
     code = "no_usable_backend"
+
+
+class LimitsUnknown(Capacity):
+    """What a key has used, or which keys there are, cannot be looked up now."""
+
+    code = "limits_unavailable"
+
+
+class StoreAway(Capacity):
+    """What processes share cannot be reached; only who manages keys is told."""
+
+    code = "store_unavailable"
 
 
 class UpstreamError(GatewayError):

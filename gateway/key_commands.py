@@ -14,17 +14,18 @@ from gateway.errors import ConfigError
 from gateway.settings import Auth
 from gateway.tenancy.issuing import issue_key, key_entry
 from gateway.tenancy.key_file import KeyFile
+from gateway.tenancy.principals import KeyBook, open_book
 
 
-def key_file(file: Path | None, config: Path | None) -> KeyFile:
-    """The file named, or that of a configuration, or the default one."""
-    if file is not None:
-        return KeyFile(file)
-    return KeyFile((Auth() if config is None else load_config(config).auth).keys)
+def key_book(file: Path | None, config: Path | None) -> KeyBook:
+    """The file named, or where a configuration keeps its keys, or the default file."""
+    if file is None and config is not None:
+        return open_book(load_config(config))
+    return KeyFile(file or Auth().keys)
 
 
 def create_command(
-    keys: KeyFile, name: str, limits: dict[str, Any], *, expires_days: float | None
+    keys: KeyBook, name: str, limits: dict[str, Any], *, expires_days: float | None
 ) -> None:
     """Make a key and print it, this once. Raises ConfigError for a policy that makes no sense."""
     policy = {k: v for k, v in limits.items() if v is not None}
@@ -33,10 +34,10 @@ def create_command(
     except msgspec.ValidationError as error:
         raise ConfigError(f"keys create: {error}") from error
     print(token)
-    print(f"key {key.id} is in {keys.path}; it is not shown again", file=sys.stderr)
+    print(f"key {key.id} is in {keys.place}; it is not shown again", file=sys.stderr)
 
 
-def list_command(keys: KeyFile, *, as_json: bool) -> None:
+def list_command(keys: KeyBook, *, as_json: bool) -> None:
     """Print every key with its state and its policy, never its secret."""
     now_s = time.time()
     entries = [key_entry(key, now_s) for key in keys.read()]
@@ -48,8 +49,8 @@ def list_command(keys: KeyFile, *, as_json: bool) -> None:
         print(f"{entry['id']}  {entry['created']}  {entry['state']:8}  {entry['name']}  {policy}")
 
 
-def revoke_command(keys: KeyFile, key_id: str) -> None:
+def revoke_command(keys: KeyBook, key_id: str) -> None:
     """Revoke a key; a running gateway refuses it within two seconds. Raises ConfigError."""
     if not keys.revoke(key_id, time.time()):
-        raise ConfigError(f"keys revoke: there is no key {key_id} in {keys.path}; see keys list")
+        raise ConfigError(f"keys revoke: there is no key {key_id} in {keys.place}; see keys list")
     print(f"key {key_id} is revoked", file=sys.stderr)

@@ -155,8 +155,7 @@ def build_parts(config: Config, clock: Clock | None = None, before: Parts | None
     )
     ledger = Ledger(catalog, clock, metrics, standing.request_log, standing.recent)
     decision_log, feedback = _decision_log(config, clock, metrics, before)
-    is_door_kept = before is not None and before.config.auth == config.auth
-    door = before.door if before and is_door_kept else open_door(config.auth, clock, metrics)
+    door = _door(config, clock, metrics, before)
     dispatcher = Dispatcher(config.timeouts, clock, metrics)
     pipeline = Pipeline(
         timeouts=config.timeouts,
@@ -186,6 +185,15 @@ def build_parts(config: Config, clock: Clock | None = None, before: Parts | None
         decision_log,
         feedback,
     )
+
+
+def _door(config: Config, clock: Clock, metrics: Metrics, before: Parts | None) -> Door:
+    """Who lets callers in; where nothing of that has changed, with what it has counted."""
+    if before is not None:
+        was = before.config
+        if (was.auth, was.state) == (config.auth, config.state):
+            return before.door
+    return open_door(config, clock, metrics)
 
 
 def _new_standing(config: Config, clock: Clock | None) -> Standing:

@@ -39,7 +39,8 @@ from gateway.ledger.feedback import Feedback
 from gateway.routing_headers import routing_headers
 from gateway.settings import Timeouts
 from gateway.telemetry.metrics import Metrics
-from gateway.tenancy.limits import Admission, Hold, KeyMeter
+from gateway.tenancy.limits import Admission, Hold
+from gateway.tenancy.meters import Meter
 from gateway.tenancy.principals import Door, Principal
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.dispatch import Dispatcher, OpenAnswer, Trail, UpstreamCall
@@ -114,37 +115,22 @@ class Pipeline:
     async def serve(self, incoming: Incoming, reply: Reply) -> None:
         """Answer one request: with a model's words, or with one error object."""
         headers = {"x-request-id": incoming.request_id}
+        meter: Meter | None = None
         try:
             principal = self.door.authenticate(incoming.headers)
+            meter = principal.meter
             self.admission.enter()
             try:
-                if principal.meter is None:
-                    await self._serve_principal(incoming, principal, reply)
-                else:
-                    await self._serve_metered(incoming, principal, principal.meter, reply, headers)
+                if meter is not None:
+                    meter.check()  # before work is spent on who would be refused
+                await self._serve_principal(incoming, principal, reply)
             finally:
                 self.admission.leave()
         except GatewayError as error:  # before a decision; after it, _answer tells the client
+            if meter is not None:
+                headers.update(meter.headers())
             self.metrics.requests.labels("none", "none", "rejected").inc()
             await reply.fail(error, headers)
-
-    async def _serve_metered(
-        self,
-        incoming: Incoming,
-        principal: Principal,
-        meter: KeyMeter,
-        reply: Reply,
-        error_headers: dict[str, str],
-    ) -> None:
-        try:
-            meter.enter()
-            try:
-                await self._serve_principal(incoming, principal, reply)
-            finally:
-                meter.leave()
-        except GatewayError:
-            error_headers.update(meter.headers())
-            raise
 
     async def _serve_principal(
         self, incoming: Incoming, principal: Principal, reply: Reply
@@ -162,7 +148,7 @@ class Pipeline:
         try:
             if meter is not None:
                 tokens = plan.features.prompt_tokens + round(plan.decision.chosen.output_tokens)
-                hold = meter.reserve(tokens, record.held_nanos or 0)
+                hold = await meter.reserve(tokens, record.held_nanos or 0)
             await self._answer(plan, record, reply)
         except GatewayError as error:  # the key's limits: _answer tells the client of all else
             record.error_code = error.code

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -74,6 +75,17 @@ def _check_url(url: HttpUrl) -> HttpUrl:
     return url
 
 
+def _check_state_url(text: str) -> str:
+    url = urlsplit(text)
+    if text != "memory://" and (url.scheme not in {"redis", "rediss"} or not url.hostname):
+        raise ValueError("must be memory://, redis://HOST:PORT/DB or rediss://HOST:PORT/DB")
+    if url.username or url.password:
+        raise ValueError("put credentials into state.username and state.password, not into the URL")
+    if url.path.strip("/") and not url.path.strip("/").isdecimal():
+        raise ValueError("the path of a Redis URL is the number of a database, as in /0")
+    return text
+
+
 def _is_link_local(host: str) -> bool:
     """Whether the host is written as a link-local address; names are not resolved."""
     try:
@@ -99,6 +111,7 @@ def _check_goal(name: str) -> str:
 Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
 BackendUrl = Annotated[HttpUrl, AfterValidator(_check_url)]
 Name = Annotated[str, AfterValidator(_check_name)]
+StateUrl = Annotated[str, AfterValidator(_check_state_url)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 ProfileName = Annotated[str, AfterValidator(_check_profile)]
@@ -148,10 +161,30 @@ class Admin(_Section):
 
 
 class State(_Section):
-    """Where several processes would share what they know."""
+    """Where several processes share keys and what was used with them."""
 
-    url: str = "memory://"
-    """memory:// is what is offered."""
+    url: StateUrl = Field(
+        "memory://", description="memory:// for one process; redis://host:6379/0, rediss:// for TLS"
+    )
+    username: str | None = None
+    """Redis user; the default one without it."""
+    password: Secret | None = None
+    """Redis password; env:NAME or file:PATH."""
+    command_ms: float = Field(50, gt=0, description="longest wait for Redis in any request")
+    rates_when_away: Literal["local", "refuse"] = Field(
+        "local", description="while Redis is away each process keeps rates by itself, or refuses"
+    )
+    budgets_when_away: Literal["refuse", "local"] = Field(
+        "refuse",
+        description="while Redis is away: keys with a budget may spend grace_usd, or local",
+    )
+    grace_usd: float = Field(
+        0.1, ge=0, description="what each key may spend in each process while Redis is away"
+    )
+
+    @property
+    def is_shared(self) -> bool:
+        return self.url != "memory://"
 
 
 class Router(_Section):

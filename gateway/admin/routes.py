@@ -14,7 +14,7 @@ from gateway.decision.catalog import CatalogModel
 from gateway.errors import ConfigError, InvalidRequest, NotFound, Unauthenticated, quoted
 from gateway.settings import Admin
 from gateway.tenancy.issuing import issue_key, key_entry
-from gateway.tenancy.key_file import KeyFile
+from gateway.tenancy.principals import KeyBook, open_book
 from gateway.upstream.backend import BackendHandle
 
 
@@ -123,16 +123,16 @@ def _backend(model: CatalogModel, handle: BackendHandle, now_s: float) -> dict[s
 
 
 def _add_key_routes(app: FastAPI, gateway: Gateway) -> None:
-    def file() -> KeyFile:
-        auth = gateway.parts.config.auth
-        if auth.mode != "keys":
+    def book() -> KeyBook:
+        config = gateway.parts.config
+        if config.auth.mode != "keys":
             raise InvalidRequest("auth.mode is open: there are no keys", code="no_keys")
-        return KeyFile(auth.keys)
+        return open_book(config)
 
     @app.get("/admin/keys")
     def keys() -> dict[str, Any]:
         now_s = gateway.parts.clock.wall_s()
-        return {"keys": [key_entry(key, now_s) for key in file().read()]}
+        return {"keys": [key_entry(key, now_s) for key in book().read()]}
 
     @app.post("/admin/keys", status_code=201)
     def create(
@@ -143,7 +143,7 @@ def _add_key_routes(app: FastAPI, gateway: Gateway) -> None:
         """Make a key; ``key`` is shown this once. It is good within two seconds."""
         now_s = gateway.parts.clock.wall_s()
         try:
-            token, key = issue_key(file(), name, policy or {}, now_s, expires_days)
+            token, key = issue_key(book(), name, policy or {}, now_s, expires_days)
         except (msgspec.ValidationError, ConfigError) as error:
             raise InvalidRequest(f"policy: {error}", param="policy") from error
         return {"key": token, **key_entry(key, now_s)}
@@ -151,6 +151,6 @@ def _add_key_routes(app: FastAPI, gateway: Gateway) -> None:
     @app.delete("/admin/keys/{key_id}", status_code=204)
     def revoke(key_id: str) -> Response:
         """End a key for ever; it is refused within two seconds."""
-        if not file().revoke(key_id, gateway.parts.clock.wall_s()):
+        if not book().revoke(key_id, gateway.parts.clock.wall_s()):
             raise NotFound(f"no key has the id {quoted(key_id)}; see /admin/keys")
         return Response(status_code=204)

@@ -139,6 +139,7 @@ class Metrics:
             "period",
             merge="min",
         )
+        self._declare_store(new)
         self.feedback = new.counters("feedback_total", "Answers that a client scored", "model")
         self.calibration_error = new.gauges(
             "calibration_error",
@@ -162,6 +163,20 @@ class Metrics:
         )
         self.scorer_failures = new.counter(
             "scorer_failures_total", "Decisions made without the router, which failed"
+        )
+
+    def _declare_store(self, new: Registry) -> None:
+        self.store_up = new.gauge(
+            "store_up", "0 while any worker cannot reach what processes share in Redis", "min"
+        )
+        self.store_calls = new.counters(
+            "store_calls_total",
+            "Commands to Redis: ok, failed, or skipped while it was away",
+            "result",
+        )
+        self.store_waiting = new.gauge("store_waiting", "Settlements that wait for Redis")
+        self.store_lost = new.counter(
+            "store_lost_total", "Settlements that never reached Redis and are not counted there"
         )
 
     def _declare_savings(self, new: Registry) -> None:

@@ -8,15 +8,14 @@ from typing import Any
 
 import msgspec
 
-from gateway.tenancy.key_file import KeyFile
 from gateway.tenancy.keys import Key, KeyPolicy, make_key
-from gateway.tenancy.principals import routing_of
+from gateway.tenancy.principals import KeyBook, routing_of
 
 _DAY_S = 86_400.0
 
 
 def issue_key(
-    keys: KeyFile,
+    keys: KeyBook,
     name: str,
     policy: Mapping[str, Any],
     now_s: float,

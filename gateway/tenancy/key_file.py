@@ -30,6 +30,7 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.place = str(path)
 
     def add(self, key: Key) -> None:
         with self._open() as db:

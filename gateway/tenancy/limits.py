@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from math import ceil
 
+import msgspec
+
 from gateway.clock import Clock
 from gateway.errors import BudgetSpent, Overloaded, RateLimited
 from gateway.telemetry.metrics import Metrics
@@ -61,6 +63,10 @@ class Bucket:
         missing = min(amount, self.per_minute) - self.level(now_s)
         return max(0.0, missing) * _MINUTE_S / self.per_minute
 
+    def set_level(self, level: float, now_s: float) -> None:
+        """Go on from a level that somebody else has counted."""
+        self._level, self._at_s = min(self.per_minute, level), now_s
+
     def take(self, amount: float) -> None:
         """Take, or with a negative amount give back."""
         self._level = min(self.per_minute, self._level - amount)
@@ -78,10 +84,11 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What a request has reserved until it is settled."""
+    """What a request has reserved until it is settled; ``mark`` names it in the shared store."""
 
     tokens: int
     nanos: int
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,19 @@ class Day:
         return cls(day, day[:7])
 
 
-class KeyMeter:
-    """What one key has used. Counts are kept by this process alone."""
+class Standing(msgspec.Struct, frozen=True):
+    """Where a key stands, as whoever counts for all processes tells it."""
+
+    requests: float
+    tokens: float
+    inflight: int
+    held_nanos: int
+    spent_day_nanos: int
+    spent_month_nanos: int
+
+
+class KeyUse:
+    """What one key uses: rates, requests in flight, money held and spent. Knows one process."""
 
     def __init__(self, policy: KeyPolicy, clock: Clock) -> None:
         self._clock = clock
@@ -109,13 +127,11 @@ class KeyMeter:
         self._day_number = int(clock.wall_s() // 86_400)
         self._requests: Bucket | None = None
         self._tokens: Bucket | None = None
-        #: By day: nano-dollars that the file does not know of yet.
-        self.unsaved: dict[str, int] = {}
         self.set_policy(policy)
 
     def set_policy(self, policy: KeyPolicy) -> None:
         """Take a policy; a limit that stays the same keeps its level."""
-        self._policy = policy
+        self.policy = policy
         now_s = self._clock.monotonic_s()
         self._requests = _bucket(self._requests, policy.requests_per_minute, now_s)
         self._tokens = _bucket(self._tokens, policy.tokens_per_minute, now_s)
@@ -124,40 +140,49 @@ class KeyMeter:
         """Begin with what was spent before this process started."""
         self._spent_day, self._spent_month = day_nanos, month_nanos
 
-    def enter(self) -> None:
-        """Take a place and one request of the rate. Raises RateLimited or BudgetSpent."""
-        policy = self._policy
-        if policy.concurrency is not None and self._inflight >= policy.concurrency:
-            raise RateLimited(
-                f"this key may have {policy.concurrency} requests in flight", retry_after_s=1
-            )
-        self._check_budget(0)
+    def adopt(self, told: Standing) -> None:
+        """Go on from what all processes have used together."""
+        self._turn_day()
+        now_s = self._clock.monotonic_s()
         if self._requests is not None:
-            _take(self._requests, 1, "requests", self._clock.monotonic_s())
-        self._inflight += 1
-
-    def leave(self) -> None:
-        self._inflight -= 1
-
-    def reserve(self, tokens: int, nanos: int) -> Hold:
-        """Hold what a request may use. Raises RateLimited or BudgetSpent."""
-        self._check_budget(nanos)
+            self._requests.set_level(told.requests, now_s)
         if self._tokens is not None:
-            _take(self._tokens, tokens, "tokens", self._clock.monotonic_s())
+            self._tokens.set_level(told.tokens, now_s)
+        self._inflight, self._held_nanos = told.inflight, told.held_nanos
+        self._spent_day, self._spent_month = told.spent_day_nanos, told.spent_month_nanos
+
+    def today(self) -> Day:
+        self._turn_day()
+        return self._today
+
+    def check(self) -> None:
+        """Raise RateLimited or BudgetSpent where no request at all would be let in."""
+        self._check_budgets(0)
+        self._check_rates(0)
+
+    def hold(self, tokens: int, nanos: int, *, keeps_budgets: bool = True) -> Hold:
+        """Let a request in and hold what it may use. Raises RateLimited or BudgetSpent."""
+        if keeps_budgets:
+            self._check_budgets(nanos)
+        self._check_rates(tokens)
+        if self._requests is not None:
+            self._requests.take(1)
+        if self._tokens is not None:
+            self._tokens.take(tokens)
+        self._inflight += 1
         self._held_nanos += nanos
         return Hold(tokens, nanos)
 
-    def settle(self, hold: Hold, tokens: int, nanos: int) -> None:
-        """Put what was held right by what was used."""
+    def settle(self, hold: Hold, tokens: int, nanos: int) -> Day:
+        """Put what was held right by what was used; returns the day it is booked on."""
+        self._inflight = max(0, self._inflight - 1)
         if self._tokens is not None:
             self._tokens.take(tokens - hold.tokens)
-        self._held_nanos -= hold.nanos
+        self._held_nanos = max(0, self._held_nanos - hold.nanos)
         self._turn_day()
         self._spent_day += nanos
         self._spent_month += nanos
-        if nanos:
-            day = self._today.day
-            self.unsaved[day] = self.unsaved.get(day, 0) + nanos
+        return self._today
 
     def headers(self) -> dict[str, str]:
         """The limits and what is left of them, for an answer."""
@@ -171,19 +196,29 @@ class KeyMeter:
         return [
             (period, budget, round(budget * NANOS_PER_USD) - spent - self._held_nanos)
             for period, budget, spent in (
-                ("day", self._policy.budget_usd_per_day, self._spent_day),
-                ("month", self._policy.budget_usd_per_month, self._spent_month),
+                ("day", self.policy.budget_usd_per_day, self._spent_day),
+                ("month", self.policy.budget_usd_per_month, self._spent_month),
             )
             if budget is not None
         ]
 
-    def _check_budget(self, nanos: int) -> None:
+    def _check_budgets(self, nanos: int) -> None:
         for period, budget, left in self.budgets_left():
             if nanos > left or left <= 0:
-                raise BudgetSpent(
-                    f"this request may cost {nanos / NANOS_PER_USD:.6f} USD, and"
-                    f" {max(left, 0) / NANOS_PER_USD:.6f} of {budget:g} USD a {period} are left"
-                )
+                raise over_budget(period, budget, left, nanos)
+
+    def _check_rates(self, tokens: int) -> None:
+        policy = self.policy
+        if policy.concurrency is not None and self._inflight >= policy.concurrency:
+            raise too_many_at_once(policy.concurrency)
+        now_s = self._clock.monotonic_s()
+        for bucket, amount, kind in (
+            (self._requests, 1, "requests"),
+            (self._tokens, tokens, "tokens"),
+        ):
+            wait_s = 0.0 if bucket is None else bucket.wait_s(amount, now_s)
+            if bucket is not None and wait_s > 0:
+                raise over_rate(bucket.per_minute, kind, wait_s)
 
     def _turn_day(self) -> None:
         wall_s = self._clock.wall_s()
@@ -197,18 +232,25 @@ class KeyMeter:
             self._spent_month = 0
 
 
+def too_many_at_once(concurrency: int) -> RateLimited:
+    return RateLimited(f"this key may have {concurrency} requests in flight", retry_after_s=1)
+
+
+def over_rate(per_minute: int, kind: str, wait_s: float) -> RateLimited:
+    text = f"this key may use {per_minute} {kind} a minute"
+    return RateLimited(text, retry_after_s=max(1, ceil(wait_s)))
+
+
+def over_budget(period: str, budget_usd: float, left_nanos: int, nanos: int) -> BudgetSpent:
+    return BudgetSpent(
+        f"this request may cost {nanos / NANOS_PER_USD:.6f} USD, and"
+        f" {max(left_nanos, 0) / NANOS_PER_USD:.6f} of {budget_usd:g} USD a {period} are left"
+    )
+
+
 def _bucket(known: Bucket | None, per_minute: int | None, now_s: float) -> Bucket | None:
     if per_minute is None:
         return None
     return (
         known if known is not None and known.per_minute == per_minute else Bucket(per_minute, now_s)
     )
-
-
-def _take(bucket: Bucket, amount: int, kind: str, now_s: float) -> None:
-    wait_s = bucket.wait_s(amount, now_s)
-    if wait_s > 0:
-        raise RateLimited(
-            f"this key may use {bucket.per_minute} {kind} a minute", retry_after_s=ceil(wait_s)
-        )
-    bucket.take(amount)

@@ -11,12 +11,15 @@ from typing import Protocol
 from gateway.clock import Clock
 from gateway.decision.flag_fields import read_routing
 from gateway.decision.flags import FlagError, KeyRouting
-from gateway.errors import ConfigError, Forbidden, Unauthenticated
-from gateway.settings import Auth
+from gateway.errors import ConfigError, Forbidden, LimitsUnknown, StoreAway, Unauthenticated
+from gateway.settings import Config
 from gateway.telemetry.metrics import Metrics
 from gateway.tenancy.key_file import KeyFile
 from gateway.tenancy.keys import Key, KeyPolicy, id_in, shown_key
-from gateway.tenancy.limits import NANOS_PER_USD, Day, KeyMeter
+from gateway.tenancy.limits import NANOS_PER_USD
+from gateway.tenancy.meters import Accounts, LocalAccounts, Meter
+from gateway.tenancy.shared import SharedAccounts
+from gateway.tenancy.store import SharedStore, StoredKeys
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ class Principal:
     name: str
     routing: KeyRouting | None = None
     policy: KeyPolicy | None = None
-    meter: KeyMeter | None = None
+    meter: Meter | None = None
 
     def check_model(self, model: str | None) -> None:
         """Raise Forbidden for a named model that the key does not permit."""
@@ -68,28 +71,45 @@ class OpenDoor:
     async def close(self) -> None: ...
 
 
-class KeyDoor:
-    """``auth.mode: keys``: who shows a key that is kept in the file, is not revoked and not old."""
+class KeyBook(Protocol):
+    """Where keys are kept; ``place`` is its path or address, for people."""
 
-    def __init__(self, file: KeyFile, clock: Clock, metrics: Metrics) -> None:
-        """Read the file. Raises ConfigError when it cannot be used."""
-        self._file = file
+    place: str
+
+    def add(self, key: Key) -> None:
+        """Raises ConfigError, as the others do, when it cannot be used; StoreAway, when not now."""
+
+    def revoke(self, key_id: str, now_s: float) -> bool:
+        """Revoke a key for ever; False when there is none."""
+
+    def read(self) -> list[Key]:
+        """All keys, the oldest first."""
+
+
+class KeyDoor:
+    """``auth.mode: keys``: who shows a key that is kept in the book, is not revoked and not old."""
+
+    def __init__(self, book: KeyBook, accounts: Accounts, clock: Clock, metrics: Metrics) -> None:
+        """Read the book. Raises ConfigError when it cannot be used; one that is away is waited for."""
+        self._book = book
+        self._accounts = accounts
         self._clock = clock
         self._metrics = metrics
         self._keys: dict[str, Key] = {}
         self._principals: dict[str, Principal] = {}
-        self._take(file.read())
-        today = Day.of(clock.wall_s())
-        spent = file.spent(today.month)
-        for key_id, principal in self._principals.items():
-            if principal.meter is not None:
-                month = sum(nanos for (owner, _), nanos in spent.items() if owner == key_id)
-                principal.meter.set_spent(spent.get((key_id, today.day), 0), month)
+        self._has_keys = False
+        self._trouble = ""
+        try:
+            self._take(book.read())
+        except StoreAway as error:
+            self._note_trouble(error.message)
 
     def authenticate(self, headers: Mapping[str, str]) -> Principal:
         token = shown_key(headers)
         if token is None:
             raise Unauthenticated("send a key as authorization: Bearer sk-thalamus-…")
+        if not self._has_keys:
+            raise LimitsUnknown("keys cannot be looked up yet")
         key_id = id_in(token)
         key = self._keys.get(key_id or "")
         if key is None or not key.matches(token):
@@ -100,16 +120,27 @@ class KeyDoor:
         return self._principals[key.id]
 
     async def keep_up(self) -> None:
-        """Follow what commands change in the file, and write down what was spent, for ever."""
+        """Follow what commands change in the book, and keep what was used, for ever."""
+        self._accounts.begin()
         while True:
             await asyncio.sleep(REFRESH_S)
             self._publish_budgets()
             try:
-                self._take(await asyncio.to_thread(self._file.read))
-                await self.save_spent()
-            except ConfigError as error:
+                self._take(await asyncio.to_thread(self._book.read))
+                await self._accounts.keep_up()
+            except (ConfigError, StoreAway) as error:
                 # The keys known so far stay in force; what was spent is kept for the next time.
-                _log.error("%s", error)
+                self._note_trouble(error.message)
+            else:
+                self._note_trouble("")
+
+    def _note_trouble(self, trouble: str) -> None:
+        """Log what is wrong once, and once that it is over."""
+        if trouble and not self._trouble:
+            _log.error("%s", trouble)
+        elif self._trouble and not trouble:
+            _log.warning("keys can be read again")
+        self._trouble = trouble
 
     def _publish_budgets(self) -> None:
         """Show the least that any valid key has left; no metric tells which key."""
@@ -123,37 +154,26 @@ class KeyDoor:
         for period, left in least.items():
             self._metrics.budget_remaining_usd.labels(period).set(left / NANOS_PER_USD)
 
-    async def save_spent(self) -> None:
-        """Write down what was spent since the last time. Raises ConfigError; then nothing is lost."""
-        meters = [(i, p.meter) for i, p in self._principals.items() if p.meter is not None]
-        spent = {(i, day): nanos for i, m in meters for day, nanos in m.unsaved.items()}
-        if not spent:
-            return
-        await asyncio.to_thread(self._file.add_spent, spent)
-        for key_id, meter in meters:
-            for day in list(meter.unsaved):
-                meter.unsaved[day] -= spent.get((key_id, day), 0)
-                if not meter.unsaved[day]:
-                    del meter.unsaved[day]
-
     async def close(self) -> None:
         try:
-            await self.save_spent()
+            await self._accounts.close()
         except ConfigError as error:
             _log.error("what was spent in the last second is lost: %s", error)
 
     def _take(self, keys: list[Key]) -> None:
+        self._has_keys = True
         for key in keys:
             if self._keys.get(key.id) == key:
                 continue
             known = self._principals.get(key.id)
             meter = None if known is None else known.meter
             if meter is None:
-                meter = KeyMeter(key.policy, self._clock)
+                meter = self._accounts.open(key)
             else:
                 meter.set_policy(key.policy)
             self._principals[key.id] = Principal(key.id, routing_of(key.policy), key.policy, meter)
-        self._keys = {key.id: key for key in keys}
+        # Keys are revoked, never removed: one that is missing was lost, by no fault of its holder.
+        self._keys |= {key.id: key for key in keys}
 
 
 def routing_of(policy: KeyPolicy) -> KeyRouting | None:
@@ -178,8 +198,18 @@ def routing_of(policy: KeyPolicy) -> KeyRouting | None:
     return None if routing == KeyRouting() else routing
 
 
-def open_door(auth: Auth, clock: Clock, metrics: Metrics) -> Door:
+def open_book(config: Config) -> KeyBook:
+    """Where the keys of this configuration are kept."""
+    return StoredKeys(config.state) if config.state.is_shared else KeyFile(config.auth.keys)
+
+
+def open_door(config: Config, clock: Clock, metrics: Metrics) -> Door:
     """Build the door that the configuration asks for. Raises ConfigError."""
-    if auth.mode == "open":
-        return OpenDoor(reads_inline_flags=auth.inline_flags)
-    return KeyDoor(KeyFile(auth.keys), clock, metrics)
+    if config.auth.mode == "open":
+        return OpenDoor(reads_inline_flags=config.auth.inline_flags)
+    if config.state.is_shared:
+        store = SharedStore(config.state, metrics)
+        accounts: Accounts = SharedAccounts(store, clock, config.state)
+    else:
+        accounts = LocalAccounts(KeyFile(config.auth.keys), clock)
+    return KeyDoor(open_book(config), accounts, clock, metrics)

@@ -97,10 +97,11 @@ class GatewayProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(self, prompt: str, **fields: Any) -> httpx2.Response:
+    def ask(self, prompt: str, key: str = "", **fields: Any) -> httpx2.Response:
         body = {"model": "auto", "messages": [{"role": "user", "content": prompt}], **fields}
         url = f"{self.url}/v1/chat/completions"
-        return httpx2.post(url, json=body, trust_env=False, timeout=10)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return httpx2.post(url, json=body, headers=headers, trust_env=False, timeout=10)
 
     def metric(self, name: str) -> float:
         """The sum of all series of a metric."""

@@ -8,7 +8,13 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
+from gateway.settings import State
+from gateway.tenancy.keys import KeyPolicy, make_key
+from gateway.tenancy.store import StoredKeys
 from tests.deploy.gateway_process import GatewayProcess, running_gateway
+from tests.fakes.redis_server import redis_server
 
 
 def workers_of(gateway: GatewayProcess) -> list[int]:
@@ -51,3 +57,18 @@ def test_every_scrape_tells_all_workers_and_a_killed_one_loses_nothing(tmp_path:
     requests = [line for line in lines if line["logger"] == "thalamus.requests"]
     assert len(requests) == 40
     assert {line["outcome"] for line in requests} == {"ok"}
+
+
+@pytest.mark.redis
+def test_workers_keep_one_rate_together(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis") as redis:
+        token, key = make_key("test", KeyPolicy(requests_per_minute=12), time.time())
+        StoredKeys(State(url=redis.url)).add(key)
+        # Long enough for a busy machine: what is looked at is the count.
+        shared = {"auth": {"mode": "keys"}, "state": {"url": redis.url, "command_ms": 2_000}}
+        with running_gateway(tmp_path, workers=2, **shared) as gateway:
+            wait_for(gateway, "thalamus_workers", 2)
+            # Each is a connection of its own, which either worker may take.
+            statuses = [gateway.ask("Hi", key=token).status_code for _ in range(30)]
+            assert sorted(statuses) == [200] * 12 + [429] * 18
+            assert gateway.metric("thalamus_store_up") == 1

@@ -43,7 +43,7 @@ def complaint(document: dict[str, Any]) -> str:
         (with_backend(url=f"{URL}?key=1"), "models.m.backends.0.url: "),
         ({"models": {"router-x": {"backends": [{"url": URL}]}}}, "models.router-x: "),
         ({**with_backend(), "auth": {"mode": "keys"}, "server": {"workers": 2}}, "auth.mode: "),
-        ({**with_backend(), "state": {"url": "redis://x"}}, "state.url: "),
+        ({**with_backend(), "state": {"url": "redis://u:p@x"}}, "state.url: put credentials"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_path(document: dict[str, Any], path: str) -> None:

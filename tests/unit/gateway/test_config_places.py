@@ -41,7 +41,7 @@ def errors_of(folder: Path, text: str) -> list[str]:
         ("backends:", "backend:", "4:3: models.small.backends: field required"),
         ("  small:", "  auto:", "4:3: models.auto: this name is taken by routing"),
         ("  small:", "  smäll:", "4:3: models.smäll.[key]: a name must be printable ASCII"),
-        ("models:", "state: {url: redis://x}\nmodels:", "3:14: state.url: only memory://"),
+        ("models:", "state: {url: tcp://x}\nmodels:", "3:14: state.url: must be memory://"),
         ("  port: 8080", "  port: 80\n  port: 81", "3:3: not YAML: the key port is given twice"),
         ("  port: 8080", "  port: [80", "3:7: not YAML: "),
     ],

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import BudgetSpent, RateLimited
 from gateway.tenancy.keys import KeyPolicy
-from gateway.tenancy.limits import NANOS_PER_USD, Bucket, KeyMeter
+from gateway.tenancy.limits import NANOS_PER_USD, Bucket, KeyUse
 
 NOON = 1_764_000_000.0 - 1_764_000_000.0 % 86_400 + 43_200
 
@@ -30,95 +30,94 @@ def usd(amount):
 
 
 def test_a_minutes_worth_of_requests_is_let_in_and_the_next_waits(clock):
-    meter = KeyMeter(KeyPolicy(requests_per_minute=3), clock)
+    meter = KeyUse(KeyPolicy(requests_per_minute=3), clock)
     for _ in range(3):
-        meter.enter()
-        meter.leave()
+        meter.settle(meter.hold(0, 0), 0, 0)
     with pytest.raises(RateLimited) as refused:
-        meter.enter()
+        meter.hold(0, 0)
     assert refused.value.retry_after_s == 20
     assert meter.headers()["x-ratelimit-remaining-requests"] == "0"
     clock.now_s += 20
-    meter.enter()
+    meter.hold(0, 0)
 
 
 def test_so_many_requests_may_be_in_flight(clock):
-    meter = KeyMeter(KeyPolicy(concurrency=2), clock)
-    meter.enter()
-    meter.enter()
+    meter = KeyUse(KeyPolicy(concurrency=2), clock)
+    first = meter.hold(0, 0)
+    meter.hold(0, 0)
     with pytest.raises(RateLimited, match="2 requests in flight"):
-        meter.enter()
-    meter.leave()
-    meter.enter()
+        meter.hold(0, 0)
+    meter.settle(first, 0, 0)
+    meter.hold(0, 0)
 
 
 def test_tokens_that_were_held_too_many_come_back(clock):
-    meter = KeyMeter(KeyPolicy(tokens_per_minute=1_000), clock)
-    hold = meter.reserve(800, 0)
+    meter = KeyUse(KeyPolicy(tokens_per_minute=1_000), clock)
+    hold = meter.hold(800, 0)
     with pytest.raises(RateLimited):
-        meter.reserve(300, 0)
+        meter.hold(300, 0)
     meter.settle(hold, 100, 0)
     assert meter.headers()["x-ratelimit-remaining-tokens"] == "900"
-    meter.reserve(300, 0)
+    meter.hold(300, 0)
 
 
 def test_tokens_that_were_held_too_few_are_owed(clock):
-    meter = KeyMeter(KeyPolicy(tokens_per_minute=600), clock)
-    meter.settle(meter.reserve(10, 0), 1_200, 0)
+    meter = KeyUse(KeyPolicy(tokens_per_minute=600), clock)
+    meter.settle(meter.hold(10, 0), 1_200, 0)
     assert meter.headers()["x-ratelimit-remaining-tokens"] == "0"
     with pytest.raises(RateLimited) as refused:
-        meter.reserve(1, 0)
+        meter.hold(1, 0)
     assert refused.value.retry_after_s == 61
 
 
 def test_more_than_a_minute_allows_gets_a_full_minute(clock):
-    meter = KeyMeter(KeyPolicy(tokens_per_minute=100), clock)
-    meter.reserve(5_000, 0)
+    meter = KeyUse(KeyPolicy(tokens_per_minute=100), clock)
+    meter.hold(5_000, 0)
     with pytest.raises(RateLimited):
-        meter.reserve(1, 0)
+        meter.hold(1, 0)
 
 
 def test_what_is_held_counts_against_the_budget_at_once(clock):
-    meter = KeyMeter(KeyPolicy(budget_usd_per_day=1.0), clock)
-    hold = meter.reserve(1, usd(0.7))
+    meter = KeyUse(KeyPolicy(budget_usd_per_day=1.0), clock)
+    hold = meter.hold(1, usd(0.7))
     with pytest.raises(BudgetSpent, match=r"0\.300000 of 1 USD a day are left"):
-        meter.reserve(1, usd(0.4))
+        meter.hold(1, usd(0.4))
     meter.settle(hold, 1, usd(0.1))
-    meter.reserve(1, usd(0.9))
+    meter.hold(1, usd(0.9))
 
 
 def test_a_spent_budget_lets_nobody_in(clock):
-    meter = KeyMeter(KeyPolicy(budget_usd_per_month=1.0), clock)
-    meter.settle(meter.reserve(1, 0), 1, usd(1.0))
+    meter = KeyUse(KeyPolicy(budget_usd_per_month=1.0), clock)
+    meter.settle(meter.hold(1, 0), 1, usd(1.0))
     with pytest.raises(BudgetSpent, match="a month"):
-        meter.enter()
+        meter.hold(0, 0)
 
 
 def test_a_day_gives_its_budget_anew_and_keeps_the_months(clock):
-    meter = KeyMeter(KeyPolicy(budget_usd_per_day=1.0, budget_usd_per_month=1.5), clock)
-    meter.settle(meter.reserve(1, 0), 1, usd(1.0))
+    meter = KeyUse(KeyPolicy(budget_usd_per_day=1.0, budget_usd_per_month=1.5), clock)
+    meter.settle(meter.hold(1, 0), 1, usd(1.0))
     clock.day_s += 86_400
-    meter.reserve(1, usd(0.5))
+    meter.hold(1, usd(0.5))
     with pytest.raises(BudgetSpent, match="a month"):
-        meter.reserve(1, usd(0.1))
+        meter.hold(1, usd(0.1))
 
 
 def test_a_clock_set_back_gives_no_budget_anew(clock):
-    meter = KeyMeter(KeyPolicy(budget_usd_per_day=1.0), clock)
-    meter.settle(meter.reserve(1, 0), 1, usd(1.0))
+    meter = KeyUse(KeyPolicy(budget_usd_per_day=1.0), clock)
+    meter.settle(meter.hold(1, 0), 1, usd(1.0))
     clock.day_s -= 3 * 86_400
     with pytest.raises(BudgetSpent):
-        meter.enter()
+        meter.hold(0, 0)
 
 
 def test_a_budget_of_nothing_permits_nothing(clock):
     with pytest.raises(BudgetSpent):
-        KeyMeter(KeyPolicy(budget_usd_per_day=0.0), clock).enter()
+        KeyUse(KeyPolicy(budget_usd_per_day=0.0), clock).hold(0, 0)
 
 
 def test_a_limit_that_stays_the_same_keeps_its_level(clock):
-    meter = KeyMeter(KeyPolicy(requests_per_minute=2, concurrency=9), clock)
-    meter.enter()
+    meter = KeyUse(KeyPolicy(requests_per_minute=2, concurrency=9), clock)
+    meter.hold(0, 0)
     meter.set_policy(KeyPolicy(requests_per_minute=2, concurrency=8))
     assert meter.headers()["x-ratelimit-remaining-requests"] == "1"
     meter.set_policy(KeyPolicy(requests_per_minute=5))
