@@ -48,7 +48,7 @@ _ROUTING = {
     "type": ["object", "null"],
     "description": "Routing flags; an unknown key is an error. See docs/flags.md.",
 }
-_COUNT = {"type": ["integer", "null"], "minimum": 1}
+_COUNT = {"type": ["integer", "null"], "minimum": 0}
 _TEXTS_OR_TOKENS = {
     "oneOf": [
         {"type": "string"},
@@ -152,7 +152,7 @@ _CONTROL_ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     field, prompt, summary, answered = _PROMPTS[endpoint.name]
-    required = ["model", field]
+    required = ["model", field] if endpoint.model_unless_named is None else []
     properties: dict[str, Any] = {
         "model": {"type": "string", "description": "auto, auto:<profile> or a model's name"},
         field: prompt,

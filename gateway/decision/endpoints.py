@@ -42,6 +42,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     #: Whether ``stream_options`` tells a stream to end with its usage.
     has_stream_options: bool = False
     makes_text: bool = True
+    #: The model of a request that names none, where the API lets it.
+    model_unless_named: str | None = None
     #: Request headers that belong to the API itself, with what a backend gets when they are missing.
     headers: Mapping[str, str] = {}
     error_body: Callable[[GatewayError], bytes] = GatewayError.body
@@ -87,6 +89,7 @@ RESPONSES = Endpoint(
     lambda _: _RESPONSES_WIRE,
     over_chat=_responses_over_chat,
     limits=("max_output_tokens",),
+    model_unless_named="auto",
 )
 MESSAGES = Endpoint(
     "messages",

@@ -90,15 +90,20 @@ def _read_texts(fields: RawFields, name: str) -> PromptPart:
 
 
 def read_responses_input(fields: RawFields) -> PromptPart:
-    """``input`` as chat messages, roughly: enough to see what is asked and whether it has images."""
-    value = _required(fields, "input", _input, "a string or an array of items")
+    """``input`` as chat messages, roughly: enough to see what is asked and whether it has images.
+
+    The API lets it be missing: a stored prompt or conversation may stand for it at a backend.
+    """
+    value: Any = ""
+    if bytes(fields.get("input", b"null")) != b"null":
+        value = _required(fields, "input", _input, "a string or an array of items")
     instructions = read_field(fields, "instructions", _strings, "a string")
     if isinstance(value, str):
         value = [{"role": "user", "content": value}]
     messages = [_as_message(item) for item in value]
     if instructions is not None:
         messages.insert(0, {"role": "system", "content": instructions})
-    size = len(bytes(fields["input"])) + len(bytes(fields.get("instructions", b"")))
+    size = len(bytes(fields.get("input", b""))) + len(bytes(fields.get("instructions", b"")))
     return PromptPart(messages, size, size)
 
 

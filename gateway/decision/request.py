@@ -94,6 +94,8 @@ def parse_request(
             raise InvalidRequest(f"{name} cannot be set by a request", param=name)
     model = read_field(fields, "model", _strings, "a string")
     if model is None:
+        model = endpoint.model_unless_named
+    if model is None:
         raise InvalidRequest("model is missing", param="model", code="missing_field")
     is_stream = bool(read_field(fields, "stream", _bools, "true or false"))
     options = _read_options(fields)
@@ -125,8 +127,8 @@ def _read_limit(fields: RawFields, endpoint: Endpoint) -> int | None:
     for name in endpoint.limits:
         limit = read_field(fields, name, _counts, "an integer")
         if limit is not None:
-            if limit < 1:
-                raise InvalidRequest(f"{name} must be at least 1", param=name)
+            if limit < 0:  # whether none at all makes sense is the backend's to say
+                raise InvalidRequest(f"{name} must be at least 0", param=name)
             return int(limit)
     return None
 

@@ -31,6 +31,10 @@ def page(text: str | None) -> bytes:
     return head % len(text.encode()) + text.encode()
 
 
+def model_object(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 1, "owned_by": "backend"}
+
+
 def completion(text: str = "Hello", model: str = "served-name") -> bytes:
     return json_answer(
         {
@@ -171,7 +175,8 @@ class ScriptedBackend:
             while (request := await _read_request(reader)) is not None:
                 connection = Connection(reader, writer, request)
                 if request.path.endswith("/models"):  # a probe
-                    await says(json_answer({"data": [{"id": m} for m in self.models]}))(connection)
+                    listed = {"object": "list", "data": [model_object(m) for m in self.models]}
+                    await says(json_answer(listed))(connection)
                     continue
                 if request.path == "/metrics":
                     await says(page(self.metrics))(connection)

@@ -14,6 +14,7 @@ from tests.fakes.backend import (
     chunked,
     event,
     json_answer,
+    model_object,
 )
 
 _WORDS = ("Hello", ", ", "world")
@@ -62,15 +63,22 @@ def _embeddings(body: dict[str, Any]) -> object:
 
 def _response(_: dict[str, Any]) -> dict[str, Any]:
     content = [{"type": "output_text", "text": "".join(_WORDS), "annotations": []}]
-    item = {"id": "msg_1", "type": "message", "role": "assistant", "content": content}
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+    details = {
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    }
     return {
         "id": "resp_1",
         "object": "response",
         "created_at": 1,
         "status": "completed",
         "model": "served-name",
-        "output": [item],
-        "usage": {**_NATIVE_USAGE, "total_tokens": 12},
+        "output": [{**item, "content": content}],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {**_NATIVE_USAGE, "total_tokens": 12, **details},
     }
 
 
@@ -155,10 +163,15 @@ def events_of(path: str) -> list[bytes]:
 
 
 async def answers_well(connection: Connection) -> None:
-    """Answer whatever was asked."""
+    """Answer whatever was asked; 404 where no API is served."""
     request = connection.request
-    if request.body.get("stream") is True and not request.path.endswith("/embeddings"):
-        await connection.write(STREAM_HEAD + chunked(*events_of(request.path)) + END_OF_STREAM)
+    path = request.path.removeprefix("/v1").partition("?")[0]
+    if path.startswith("/models/"):
+        await connection.write(json_answer(model_object(path.removeprefix("/models/"))))
+    elif path not in _WHOLE:
+        error = {"message": "no such route", "type": "invalid_request_error"}
+        await connection.write(json_answer({"error": error}, 404))
+    elif request.body.get("stream") is True and path in _STREAMED:
+        await connection.write(STREAM_HEAD + chunked(*events_of(path)) + END_OF_STREAM)
     else:
-        answer = _WHOLE[request.path.removeprefix("/v1")](request.body)
-        await connection.write(json_answer(answer))
+        await connection.write(json_answer(_WHOLE[path](request.body)))

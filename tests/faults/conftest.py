@@ -17,6 +17,7 @@ from gateway.app import Gateway, create_app
 from gateway.config import parse_config
 from gateway.parts import Parts
 from gateway.server.run import uvicorn_settings
+from gateway.settings import Config
 from gateway.upstream.lean import LeanClient
 from tests.fakes.backend import ScriptedBackend, scripted_backend
 
@@ -73,6 +74,21 @@ class Stage:
 
 
 @asynccontextmanager
+async def gateway_of(config: Config) -> AsyncIterator[tuple[Gateway, int]]:
+    """A gateway that serves in this event loop, and its port."""
+    gateway = create_app(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(**uvicorn_settings(config.server, gateway)))
+        task = asyncio.create_task(server.serve(sockets=[listening]))
+        await eventually(lambda: server.started)
+        try:
+            yield gateway, listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await task
+
+
+@asynccontextmanager
 async def stage_with(
     twin: str | None = None,
     endpoints: Sequence[str] = ("chat", "completions"),
@@ -118,21 +134,11 @@ async def stage_with(
             },
             "the test",
         )
-        gateway = create_app(config)
-        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        port = listening.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(**uvicorn_settings(config.server, gateway)))
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        await eventually(lambda: server.started)
+        gateway, port = await stack.enter_async_context(gateway_of(config))
         client = await stack.enter_async_context(
             httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10)
         )
-        try:
-            yield Stage(gateway, client, port, first, other, len(gateway.parts.tasks))
-        finally:
-            server.should_exit = True
-            await client.aclose()
-            await task
+        yield Stage(gateway, client, port, first, other, len(gateway.parts.tasks))
 
 
 @pytest.fixture

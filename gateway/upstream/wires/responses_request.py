@@ -63,6 +63,8 @@ def _messages(fields: RawFields) -> list[dict[str, Any]]:
         text = expect(instructions, str, "instructions")
         messages.append({"role": "system", "content": text})
     asked = decode_field(fields, "input")
+    if asked is None:
+        raise InvalidRequest("input is missing", param="input", code="missing_field")
     if isinstance(asked, str):
         messages.append({"role": "user", "content": asked})
     else:

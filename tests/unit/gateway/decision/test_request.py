@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.decision.endpoints import CHAT, COMPLETIONS
+from gateway.decision.endpoints import CHAT, COMPLETIONS, RESPONSES
+from gateway.decision.features import featurise
 from gateway.decision.request import ROUTING_FIELDS, ParsedRequest, parse_request
 from gateway.errors import InvalidRequest
 from gateway.upstream.backend import BackendHandle
@@ -93,7 +94,7 @@ def test_a_stream_always_asks_for_usage_and_remembers_who_wanted_it() -> None:
         (chat(stream="yes"), "stream"),
         (chat(stream_options=7), "stream_options"),
         (chat(max_tokens="many"), "max_tokens"),
-        (chat(max_tokens=0), "max_tokens"),
+        (chat(max_tokens=-1), "max_tokens"),
         (chat(max_completion_tokens=-1), "max_completion_tokens"),
         (chat(api_base="http://evil"), "api_base"),
         (chat(base_url="http://evil"), "base_url"),
@@ -103,6 +104,23 @@ def test_what_is_wrong_is_named(body: bytes, param: str | None) -> None:
     with pytest.raises(InvalidRequest) as raised:
         parse_request(body, CHAT)
     assert raised.value.param == param
+
+
+def test_a_limit_of_no_tokens_is_the_backends_to_judge() -> None:
+    assert parse_request(chat(max_tokens=0), CHAT).max_output_tokens == 0
+
+
+def test_a_response_needs_neither_a_model_nor_an_input() -> None:
+    request = parse_request(b'{"prompt": {"id": "stored"}, "tools": [{}]}', RESPONSES)
+    assert request.model == "auto"
+    prompt = request.prompt
+    assert featurise(prompt.text, prompt.size_bytes, request.fields, None).ask == ""
+
+
+def test_an_input_that_is_given_is_read() -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        parse_request(b'{"input": []}', RESPONSES)
+    assert raised.value.param == "input"
 
 
 @pytest.mark.parametrize("field", ["messages", "routing", "metadata"])
