@@ -38,12 +38,12 @@ local used = {day = tonumber(paid[1] or 0), month = tonumber(paid[2] or 0)}
 local inflight = redis.call('ZCARD', holds)
 
 local verdict, wait = 'ok', 0
-if at_once >= 0 and inflight >= at_once then
-  verdict = 'concurrency'
-end
 for _, period in ipairs({'day', 'month'}) do
   local rest = budgets[period] - used[period] - held
   if verdict == 'ok' and budgets[period] >= 0 and (nanos > rest or rest <= 0) then verdict = period end
+end
+if verdict == 'ok' and at_once >= 0 and inflight >= at_once then
+  verdict = 'concurrency'
 end
 for _, wanted in ipairs({{'requests', 1}, {'tokens', tokens}}) do
   local kind, amount = wanted[1], wanted[2]
