@@ -10,6 +10,7 @@ from pathlib import Path
 import gateway
 from gateway import commands, key_commands
 from gateway.errors import GatewayError
+from gateway.tenancy.limits import PRIORITIES
 from router_models import pilot_commands
 from router_models.experts.weights import WeightsMissing
 from router_models.prices import read_prices
@@ -101,6 +102,7 @@ def _add_keys(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     create.add_argument(
         "--inline-flags", action="store_true", help="read [Flag: smallest model] in its prompts"
     )
+    create.add_argument("--priority", choices=PRIORITIES, help="who is turned away first when full")
     create.add_argument("--expires-days", type=float)
     for name, kind in KEY_LIMITS.items():
         create.add_argument(f"--{name.replace('_', '-')}", type=kind)
@@ -113,6 +115,7 @@ def _add_keys(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) 
                 "deny": a.deny,
                 "routing": {} if a.objective is None else {"objective": a.objective},
                 "inline_flags": a.inline_flags,
+                "priority": a.priority,
                 **{name: getattr(a, name) for name in KEY_LIMITS},
             },
             expires_days=a.expires_days,

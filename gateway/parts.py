@@ -114,7 +114,7 @@ class Parts:
         if isinstance(self.door, KeyDoor):
             self.tasks.spawn("keys", self.door.keep_up())
         self.tasks.spawn("router", watch_artifact(self.config, self.adopt_routers))
-        self.standing.admission.max_inflight = self.config.server.max_inflight
+        self.standing.admission.set_limits(self.config.server)
         self.standing.process_watch.publish_more = self.publish_backend_states
         self.metrics.policy_info.labels(self.decider.version).set(1)
 
@@ -156,7 +156,7 @@ def build_parts(config: Config, clock: Clock | None = None, before: Parts | None
     ledger = Ledger(catalog, clock, metrics, standing.request_log, standing.recent)
     decision_log, feedback = _decision_log(config, clock, metrics, before)
     door = _door(config, clock, metrics, before)
-    dispatcher = Dispatcher(config.timeouts, clock, metrics)
+    dispatcher = Dispatcher(config.timeouts, clock, metrics, config.hedging)
     pipeline = Pipeline(
         timeouts=config.timeouts,
         catalog=catalog,
@@ -205,7 +205,7 @@ def _new_standing(config: Config, clock: Clock | None) -> Standing:
         request_log=RequestLog(metrics.log_lines_lost),
         process_watch=ProcessWatch(metrics),
         sessions=Sessions(clock),
-        admission=Admission(config.server.max_inflight, metrics),
+        admission=Admission(config.server, metrics),
         recent=deque(maxlen=RECENT_ROWS),
     )
 

@@ -39,7 +39,7 @@ from gateway.ledger.feedback import Feedback
 from gateway.routing_headers import routing_headers
 from gateway.settings import Timeouts
 from gateway.telemetry.metrics import Metrics
-from gateway.tenancy.limits import Admission, Hold
+from gateway.tenancy.limits import Admission, Hold, priority_of
 from gateway.tenancy.meters import Meter
 from gateway.tenancy.principals import Door, Principal
 from gateway.upstream.backend import BackendHandle
@@ -119,7 +119,7 @@ class Pipeline:
         try:
             principal = self.door.authenticate(incoming.headers)
             meter = principal.meter
-            self.admission.enter()
+            self.admission.enter(priority_of(incoming.headers, principal.policy))
             try:
                 if meter is not None:
                     meter.check()  # before work is spent on who would be refused
@@ -248,6 +248,7 @@ class Pipeline:
                     record.outcome = "ok"
                     return
             answer = await self.dispatcher.dispatch(self._backends(plan), call, trail)
+            record.note_outrun(trail)
             try:
                 await self._relay(answer, plan, record, trail, reply)
             finally:
@@ -271,7 +272,8 @@ class Pipeline:
         order = plan.decision.plan.order
         for name in order if endpoint.makes_text else order[:1]:
             model = self.catalog.models[name]
-            for backend in model.usable_backends(self.clock.monotonic_s(), endpoint.name):
+            prefix = plan.request.prefix() if model.balances_by_prefix else None
+            for backend in model.usable_backends(self.clock.monotonic_s(), endpoint.name, prefix):
                 yield name, backend
 
     async def _try_first(self, plan: Plan, record: Reservation, trail: Trail) -> Kept | None:

@@ -134,6 +134,10 @@ class Server(_Section):
     workers: int = Field(1, ge=1, le=256)
     """Processes that serve."""
     max_inflight: int = Field(2048, ge=1, description="requests admitted at once; more get a 503")
+    low_share: Share = 0.75
+    """Share of max_inflight up to which requests of low priority are admitted."""
+    normal_share: Share = 1.0
+    """Share up to which those of normal priority are; the rest is for high."""
     max_body_bytes: int = Field(4 * 2**20, ge=1024)
     """Longest request body."""
     drain_s: float = Field(30, ge=0, description="time that streams get to end after SIGTERM")
@@ -269,6 +273,18 @@ class Timeouts(_Section):
     send_s: float = Field(60, gt=0, description="longest wait for a client that does not read")
 
 
+class Hedging(_Section):
+    """A second backend of the same model is asked when the first is unusually slow to begin a stream.
+
+    The faster one answers; what the other had read is paid for.
+    """
+
+    share: float = Field(0, ge=0, le=0.1, description="most streams asked for twice; 0 for none")
+    after: float = Field(
+        0.95, ge=0.5, le=0.999, description="quantile of the backend's times to a first token"
+    )
+
+
 class Price(_Section):
     """USD per million tokens."""
 
@@ -326,7 +342,7 @@ class Model(_Section):
     """A model that clients can name, what is known of it, and who serves it."""
 
     backends: tuple[Backend, ...] = Field(min_length=1)
-    """Who serves it; the least busy one that can be asked is."""
+    """Who serves it."""
     price_usd_per_mtok: Price | None = None
     """USD per million tokens; without one, limits on cost exclude the model."""
     gpu_usd_per_hour: float | None = Field(
@@ -334,6 +350,11 @@ class Model(_Section):
         gt=0,
         description="instead of a price list: what one backend's hardware costs while it runs; a "
         "request pays for its time there, shared with those answered beside it",
+    )
+    balance: Literal["least_loaded", "two_choices", "prefix", "listed"] = Field(
+        "least_loaded",
+        description="which backend is asked first: the least busy, the less busy of two drawn, where "
+        "the prompt's beginning was served before unless that is too busy, or as they are listed",
     )
     context_tokens: int | None = Field(None, gt=0)
     """Prompt and answer together; longer prompts are not sent to it."""
@@ -367,6 +388,7 @@ class Config(_Section):
     state: State = State()
     router: Router = Router()
     timeouts: Timeouts = Timeouts()
+    hedging: Hedging = Hedging()
     decision_log: DecisionLog | None = None
     policies: Policies = Policies()
     models: Mapping[Name, Model] = Field(min_length=1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -54,3 +56,40 @@ class TaskGroup:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def first_success(
+    first: Coroutine[Any, Any, T],
+    after_s: float,
+    second: Callable[[], Coroutine[Any, Any, T] | None],
+    discard: Callable[[T], Coroutine[Any, Any, None]],
+) -> T:
+    """Await ``first``, and when it takes longer than ``after_s``, also what ``second`` begins.
+
+    The first of them to succeed counts; the other is cancelled, and what it comes to all the same is
+    given to ``discard``. Raises what the last one raised when none succeeds.
+    """
+    loop = asyncio.get_running_loop()
+    running = [loop.create_task(first)]
+    winner: asyncio.Task[T] | None = None
+    try:
+        done, _ = await asyncio.wait(running, timeout=after_s)
+        if not done and (more := second()) is not None:
+            running.append(loop.create_task(more))
+        failed = running[0]
+        waiting = set(running)
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task.exception() is None:
+                    winner = task
+                    return task.result()
+                failed = task
+        return failed.result()
+    finally:
+        others = [task for task in running if task is not winner]
+        for task in others:
+            task.cancel()
+        for result in await asyncio.gather(*others, return_exceptions=True):
+            if not isinstance(result, BaseException):
+                await discard(result)

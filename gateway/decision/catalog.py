@@ -14,11 +14,9 @@ from gateway.decision.prices import Price
 from gateway.decision.readability import Readability
 from gateway.settings import Backend, Config, Model
 from gateway.upstream.backend import BackendHandle
+from gateway.upstream.balance import ordered
 from gateway.upstream.transport import Transport, open_transport
 from gateway.upstream.watch import WatchedServer
-
-#: How many requests more a backend may be busy with that has the adapter at work already.
-ADAPTER_WORTH = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +48,19 @@ class CatalogModel:
         """Whether any of its backends can be asked for this."""
         return any(backend.serves(endpoint) for backend in self.backends)
 
-    def usable_backends(self, now_s: float, endpoint: str) -> list[BackendHandle]:
-        """Backends that may be asked for this now, the least busy first.
+    def usable_backends(
+        self, now_s: float, endpoint: str, prefix: bytes | None = None
+    ) -> list[BackendHandle]:
+        """Backends that may be asked for this now, in the order of ``balance``.
 
-        One where the adapter is at work counts as less busy: no other need be pushed out for it.
+        ``prefix`` is how the prompt begins, where that counts; see ``balances_by_prefix``.
         """
         usable = [b for b in self.backends if b.health.is_usable(now_s) and b.serves(endpoint)]
-        if len(usable) > 1:
-            usable.sort(
-                key=lambda b: b.health.pressure(now_s) - ADAPTER_WORTH * b.has_adapter(now_s)
-            )
-        return usable
+        return ordered(usable, self.config.balance, now_s, prefix)
+
+    @property
+    def balances_by_prefix(self) -> bool:
+        return self.config.balance == "prefix" and len(self.backends) > 1
 
 
 def security_level_of(model: Model) -> int | None:

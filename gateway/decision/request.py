@@ -26,6 +26,9 @@ _strings = msgspec.json.Decoder(str)
 _bools = msgspec.json.Decoder(bool)
 _counts = msgspec.json.Decoder(int | None)
 _TRUE = msgspec.Raw(b"true")
+#: Where the beginning of a prompt stands, in the order in which engines read it.
+_PREFIX_FIELDS = ("system", "instructions", "messages", "input", "prompt")
+_PREFIX_BYTES = 4096
 _NO_HEADERS: Mapping[str, str] = {}
 _LONGEST_HEADER = 200
 #: As vLLM 0.32 names them; other servers ignore them.
@@ -51,6 +54,12 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     routing: Mapping[str, object]
     headers: Mapping[str, str]
     engine_headers: Mapping[str, str] = {}
+
+    def prefix(self) -> bytes:
+        """How the conversation begins, up to the first answer: every later turn repeats it."""
+        told = (bytes(self.fields[name]) for name in _PREFIX_FIELDS if name in self.fields)
+        begun = b"".join(told).partition(b'"assistant"')[0]
+        return begun[:_PREFIX_BYTES]
 
     def question_for(self, backend: BackendHandle) -> Question:
         """What a backend is asked: in its own name of the model, nothing meant for the gateway.

@@ -70,6 +70,12 @@ class Reservation(msgspec.Struct):
             self.model = trail.attempts[-1].model
             self.backend = trail.attempts[-1].backend.name
 
+    def note_outrun(self, trail: Trail) -> None:
+        """Account for what backends had read when another one was faster to answer."""
+        for attempt in trail.outrun:
+            read = TokenUsage(prompt_tokens=self.prompt_tokens, is_estimated=True)
+            self.spend(attempt.model, read)
+
     def keep_first_try(self, model: str, verdict: str) -> None:
         self.kept = (model, verdict)
 

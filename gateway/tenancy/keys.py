@@ -11,13 +11,15 @@ import hmac
 import re
 import secrets
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 _TOKEN = re.compile(r"sk-thalamus-([0-9a-f]{12})-[A-Za-z0-9_-]{43}")
 _Count = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
 _Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+#: Who is turned away first when the gateway is full.
+Priority = Literal["low", "normal", "high"]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -40,6 +42,7 @@ class KeyPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     requests_per_minute: _Count | None = None
     tokens_per_minute: _Count | None = None
     concurrency: _Count | None = None
+    priority: Priority = "normal"
     budget_usd_per_day: _Amount | None = None
     budget_usd_per_month: _Amount | None = None
 

@@ -6,38 +6,66 @@ What is taken before a request is given back, or put right, exactly once after i
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
+from typing import cast
 
 import msgspec
 
 from gateway.clock import Clock
-from gateway.errors import BudgetSpent, Overloaded, RateLimited
+from gateway.errors import BudgetSpent, InvalidRequest, Overloaded, RateLimited
+from gateway.settings import Server
 from gateway.telemetry.metrics import Metrics
-from gateway.tenancy.keys import KeyPolicy
+from gateway.tenancy.keys import KeyPolicy, Priority
 
 NANOS_PER_USD = 1_000_000_000
 _MINUTE_S = 60.0
+PRIORITY_HEADER = "x-priority"
+#: From the first to be turned away to the last.
+PRIORITIES = ("low", "normal", "high")
 
 
 class Admission:
     """How many requests may be in flight. A permit is given back exactly once."""
 
-    def __init__(self, max_inflight: int, metrics: Metrics) -> None:
-        self.max_inflight = max_inflight
+    def __init__(self, server: Server, metrics: Metrics) -> None:
         self._metrics = metrics
         self.inflight = 0
+        self.set_limits(server)
 
-    def enter(self) -> None:
-        """Take one place. Raises Overloaded when none is free."""
-        if self.inflight >= self.max_inflight:
-            raise Overloaded(f"{self.max_inflight} requests are in flight, which is the limit")
+    def set_limits(self, server: Server) -> None:
+        """Take the limits of a configuration; who is in stays in."""
+        most = server.max_inflight
+        low, normal = server.low_share, server.normal_share
+        self._most = {"low": floor(low * most), "normal": floor(normal * most), "high": most}
+
+    def enter(self, priority: Priority = "normal") -> None:
+        """Take one place. Raises Overloaded when none is free for this priority."""
+        most = self._most[priority]
+        if self.inflight >= most:
+            raise Overloaded(f"{most} requests are in flight, the limit for {priority} priority")
         self.inflight += 1
         self._metrics.inflight.set(self.inflight)
 
     def leave(self) -> None:
         self.inflight -= 1
         self._metrics.inflight.set(self.inflight)
+
+
+def priority_of(headers: Mapping[str, str], policy: KeyPolicy | None) -> Priority:
+    """Priority of a request: that of its key, or a lower one that it asks for itself.
+
+    Raises InvalidRequest for what is no priority.
+    """
+    allowed: Priority = "normal" if policy is None else policy.priority
+    asked = headers.get(PRIORITY_HEADER)
+    if asked is None:
+        return allowed
+    if asked not in PRIORITIES:
+        text = f"the header {PRIORITY_HEADER} must be one of {', '.join(PRIORITIES)}"
+        raise InvalidRequest(text, param=PRIORITY_HEADER)
+    return min(cast("Priority", asked), allowed, key=PRIORITIES.index)
 
 
 class Bucket:

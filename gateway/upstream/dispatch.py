@@ -6,7 +6,8 @@ stream, its first event is parsed. Before that another backend may be asked; aft
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -18,7 +19,8 @@ from gateway.errors import (
     StaleConnection,
     UpstreamError,
 )
-from gateway.settings import Timeouts
+from gateway.settings import Hedging, Timeouts
+from gateway.tasks import first_success
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.answers import read_refusal, read_retry_after
 from gateway.upstream.backend import BackendHandle
@@ -33,6 +35,10 @@ MAX_ATTEMPTS = 3
 #: Kept-alive connections that may turn out to be closed before one attempt gives up.
 MAX_STALE = 3
 MAX_ERROR_BYTES = 64 * 1024
+#: What a backend answers that has too much to do.
+OVERLOAD_STATUSES = frozenset({429, 503, 529})
+#: Time over which the share of second requests is kept.
+HEDGE_HORIZON_S = 600.0
 MAX_ANSWER_BYTES = 64 * 2**20
 
 
@@ -56,8 +62,12 @@ class Trail(msgspec.Struct):
     """
 
     attempts: list[Attempt] = msgspec.field(default_factory=list)
+    #: The model that was to answer, whether or not it could be asked.
+    intended: str | None = None
     earlier: int = 0
     verdict: str | None = None
+    #: Backends that were asked for the same stream and were slower to begin it.
+    outrun: list[Attempt] = msgspec.field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -66,13 +76,19 @@ class Trail(msgspec.Struct):
     def start_over(self, verdict: str) -> None:
         self.earlier += len(self.attempts)
         self.attempts.clear()
+        self.intended = None
         self.verdict = verdict
+
+    def settle_race(self, loser: Attempt) -> None:
+        """Of two that were asked at once only the faster one counts as an attempt in its place."""
+        self.attempts.remove(loser)
+        self.earlier += 1
+        self.outrun.append(loser)
 
     @property
     def fallback_from(self) -> str | None:
         """The model chosen first, when another one answered."""
-        first, last = self.attempts[0].model, self.attempts[-1].model
-        return first if first != last else None
+        return self.intended if self.intended != self.attempts[-1].model else None
 
 
 class OpenAnswer(msgspec.Struct):
@@ -101,8 +117,36 @@ class OpenAnswer(msgspec.Struct):
         await self.response.close()
 
 
+class _Order:
+    """The backends to ask, one after the other."""
+
+    def __init__(self, plan: Iterable[tuple[str, BackendHandle]]) -> None:
+        self._plan = iter(plan)
+        self._next: tuple[str, BackendHandle] | None = None
+
+    def __iter__(self) -> Iterator[tuple[str, BackendHandle]]:
+        while (entry := self._take()) is not None:
+            yield entry
+
+    def other_of(self, model: str) -> BackendHandle | None:
+        """The next backend, if it serves this model, which is then taken."""
+        self._next = self._take()
+        if self._next is None or self._next[0] != model:
+            return None
+        entry, self._next = self._next, None
+        return entry[1]
+
+    def _take(self) -> tuple[str, BackendHandle] | None:
+        entry, self._next = self._next, None
+        return entry or next(self._plan, None)
+
+
 class Dispatcher:
-    def __init__(self, timeouts: Timeouts, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, timeouts: Timeouts, clock: Clock, metrics: Metrics, hedging: Hedging | None = None
+    ) -> None:
+        self._hedging = hedging or Hedging()
+        self._hedges = RetryBudget(clock, self._hedging.share, 0.0, HEDGE_HORIZON_S)
         self._timeouts = timeouts
         self._clock = clock
         self._metrics = metrics
@@ -120,20 +164,63 @@ class Dispatcher:
         """
         failure: UpstreamError | None = None
         self._retries.deposit()
-        for model, backend in plan:
+        order = _Order(plan)
+        why = "no backend of the chosen models can be asked now"
+        for model, backend in order:
+            trail.intended = trail.intended or model
+            if backend.health.throttle.spares(self._clock.monotonic_s()):
+                self._metrics.upstream_attempts.labels(backend.name, "spared").inc()
+                why = "the backends of the chosen models turn requests away"
+                continue
             if trail.attempts and not self._may_retry(trail):
                 break
-            question = call.question_for(backend)
             attempt = Attempt(model, backend)
             trail.attempts.append(attempt)
+            after_s = self._hedges_after_s(backend, call, trail)
             try:
-                return await self._attempt(attempt, question, call)
+                if after_s is None:
+                    return await self._attempt(attempt, call)
+                return await self._race(attempt, call, order, trail, after_s)
             except UpstreamError as error:
-                self._note_failure(attempt, error)
                 if not error.tries_elsewhere:
                     raise
                 failure = error
-        raise failure or NoUsableBackend("no backend of the chosen models can be asked now")
+        raise failure or NoUsableBackend(why)
+
+    def _hedges_after_s(
+        self, backend: BackendHandle, call: UpstreamCall, trail: Trail
+    ) -> float | None:
+        """How long to wait for a stream before a second backend is asked, too; None: for ever.
+
+        Never after a failure: a second request would double the load of what is in trouble.
+        """
+        if not self._hedging.share or not call.is_stream or trail.count > 1:
+            return None
+        self._hedges.deposit()
+        slow_ms = backend.health.slow_ms(self._hedging.after)
+        return None if slow_ms is None else slow_ms / 1e3
+
+    async def _race(
+        self, first: Attempt, call: UpstreamCall, order: _Order, trail: Trail, after_s: float
+    ) -> OpenAnswer:
+        """Ask a second backend of the same model if the first is slow; the faster one answers."""
+        asked = [first]
+
+        def hedge() -> Coroutine[Any, Any, OpenAnswer] | None:
+            backend = order.other_of(first.model)
+            if backend is None or backend.health.is_paused or not self._hedges.withdraw():
+                return None
+            asked.append(Attempt(first.model, backend))
+            trail.attempts.append(asked[1])
+            return self._attempt(asked[1], call)
+
+        answer = await first_success(self._attempt(first, call), after_s, hedge, OpenAnswer.close)
+        if len(asked) > 1:
+            winner = answer.attempt
+            loser = asked[0] if winner is asked[1] else asked[1]
+            trail.settle_race(loser)
+            self._metrics.upstream_attempts.labels(loser.backend.name, "outrun").inc()
+        return answer
 
     def _may_retry(self, trail: Trail) -> bool:
         if len(trail.attempts) == MAX_ATTEMPTS:
@@ -143,9 +230,14 @@ class Dispatcher:
         self._metrics.upstream_attempts.labels(trail.attempts[-1].backend.name, "unspent").inc()
         return False
 
-    async def _attempt(
-        self, attempt: Attempt, question: Question, call: UpstreamCall
-    ) -> OpenAnswer:
+    async def _attempt(self, attempt: Attempt, call: UpstreamCall) -> OpenAnswer:
+        try:
+            return await self._ask(attempt, call.question_for(attempt.backend), call)
+        except UpstreamError as error:
+            self._note_failure(attempt, error)
+            raise
+
+    async def _ask(self, attempt: Attempt, question: Question, call: UpstreamCall) -> OpenAnswer:
         backend = attempt.backend
         started_s = self._clock.monotonic_s()
         backend.health.begin(started_s)
@@ -162,9 +254,10 @@ class Dispatcher:
         now_s = self._clock.monotonic_s()
         if call.is_stream:
             backend.health.open()
-            backend.health.ttft_ms.add((now_s - started_s) * 1e3)
+            backend.health.note_first_token((now_s - started_s) * 1e3)
         else:
             backend.health.succeed(now_s)
+        backend.health.throttle.note(now_s, accepted=True)
         self._metrics.upstream_attempts.labels(backend.name, "ok").inc()
         return answer
 
@@ -236,6 +329,9 @@ class Dispatcher:
     def _note_failure(self, attempt: Attempt, error: UpstreamError) -> None:
         backend = attempt.backend
         self._metrics.upstream_attempts.labels(backend.name, _outcome(error)).inc()
+        if isinstance(error, BackendRefused):
+            is_full = error.backend_status in OVERLOAD_STATUSES
+            backend.health.throttle.note(self._clock.monotonic_s(), accepted=not is_full)
         is_backends_fault = not isinstance(error, BackendRefused) or error.backend_status >= 500
         if is_backends_fault:
             backend.health.fail(self._clock.monotonic_s())

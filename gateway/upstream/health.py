@@ -6,9 +6,11 @@ Pure bookkeeping; the clock is given. It must never block or speak to a backend 
 from __future__ import annotations
 
 import random
+from collections import deque
 from dataclasses import dataclass, field
 
 from gateway.upstream.signals import Signals
+from gateway.upstream.throttle import Throttle
 
 #: Consecutive failures after which a backend is left alone for a while.
 FAILURES_TO_OPEN = 5
@@ -22,6 +24,9 @@ FRESH_S = 10.0
 LONGEST_PAUSE_S = 60.0
 #: Pauses last longer by up to this share, so that gateways do not return to a backend all at once.
 JITTER = 0.2
+#: Times to a first token that are kept, and how many say what is unusual.
+TTFTS_KEPT = 128
+TTFTS_TO_JUDGE = 20
 #: Weight of the newest observation in the moving averages.
 SMOOTHING = 0.2
 
@@ -72,6 +77,9 @@ class BackendHealth:
     #: Time to the first token, and per token after it, as this gateway saw them.
     ttft_ms: MovingMean = field(default_factory=MovingMean)
     token_ms: MovingMean = field(default_factory=MovingMean)
+    #: The latest times to a first token, for who wants to know what is unusual.
+    ttfts_ms: deque[float] = field(default_factory=lambda: deque(maxlen=TTFTS_KEPT))
+    throttle: Throttle = field(default_factory=Throttle)
     #: What the server said last of its load, and when; None as long as it said nothing.
     signals: Signals | None = None
     signals_at_s: float = 0.0
@@ -120,6 +128,16 @@ class BackendHealth:
             and self._is_listed is not False
             and not self.is_drained
         )
+
+    def note_first_token(self, ttft_ms: float) -> None:
+        self.ttft_ms.add(ttft_ms)
+        self.ttfts_ms.append(ttft_ms)
+
+    def slow_ms(self, quantile: float) -> float | None:
+        """How long a first token takes in all but ``1 - quantile`` of the cases; None if unknown."""
+        if len(self.ttfts_ms) < TTFTS_TO_JUDGE:
+            return None
+        return sorted(self.ttfts_ms)[int(quantile * (len(self.ttfts_ms) - 1))]
 
     def begin(self, now_s: float) -> None:
         """Count a request that is sent now; after a pause, the others wait for what it tells."""

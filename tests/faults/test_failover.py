@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from gateway.upstream import throttle
 from gateway.upstream.health import FAILURES_TO_OPEN
 from tests.fakes.backend import (
     JSON_HEAD,
@@ -247,8 +248,11 @@ async def test_streams_that_keep_breaking_off_pause_their_backend(stage: Stage) 
     assert (await stage.ask()).headers["x-routing-model"] == "second"
 
 
-async def test_retries_are_a_share_of_the_traffic(stage: Stage) -> None:
+async def test_retries_are_a_share_of_the_traffic(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When every request fails first, the second tries end long before the requests do."""
+    monkeypatch.setattr(throttle, "REQUESTS_TO_JUDGE", 10**6)
     stage.first.will(says(json_answer({"error": {"message": "no"}}, 429)))
     stage.second.will(says(completion()))
     count = 200
@@ -256,3 +260,35 @@ async def test_retries_are_a_share_of_the_traffic(stage: Stage) -> None:
     assert statuses[0] == 200
     assert 429 in statuses
     assert len(stage.second.requests) < count / 2
+
+
+async def test_a_backend_that_turns_requests_away_is_spared_and_found_out_when_it_is_well(
+    stage: Stage,
+) -> None:
+    stage.first.will(says(json_answer({"error": {"message": "slow down"}}, 429)))
+    stage.second.will(says(completion()))
+    answers = [await stage.ask() for _ in range(100)]
+    assert {a.status_code for a in answers} == {200}, "no retry was left to make"
+    assert len(stage.first.requests) < 60
+    assert answers[-1].headers["x-routing-fallback-from"] == "first"
+    assert answers[-1].headers["x-routing-attempts"] == "1"
+    asked = len(stage.first.requests)
+    stage.first.scripts.clear()
+    stage.first.will(says(completion()))
+    for _ in range(400):
+        await stage.ask()
+    assert len(stage.first.requests) - asked > 200
+    text = (await stage.client.get("/metrics")).text
+    assert 'outcome="spared"' in text
+
+
+async def test_where_everybody_turns_requests_away_the_client_is_told_to_wait(stage: Stage) -> None:
+    stage.first.will(says(json_answer({"error": {"message": "slow down"}}, 429)))
+    for _ in range(60):
+        answer = await stage.ask(model="first")
+        if answer.status_code == 503:
+            break
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (503, "no_usable_backend")
+    assert "turn requests away" in error["message"]
+    assert answer.headers["retry-after"] == "1"
