@@ -9,7 +9,7 @@ import pytest
 
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.balance import Balance, ordered
-from gateway.upstream.throttle import K, REQUESTS_TO_JUDGE, WINDOW_S, Throttle
+from gateway.upstream.throttle import REQUESTS_TO_JUDGE, WINDOW_S, K, Throttle
 from gateway.upstream.transport import Transport
 
 
