@@ -156,7 +156,7 @@ class Pipeline:
         finally:
             row = self.ledger.settle(record)
             if row is not None:
-                if row.outcome == "ok":
+                if row.outcome == "ok" and incoming.endpoint.makes_text:
                     session_id = plan.decision.selected.flags.session_id
                     self.sessions.note(principal.name, session_id, plan.features, row.model)
                 if meter is not None and hold is not None:
@@ -266,7 +266,7 @@ class Pipeline:
     def _backends(self, plan: Plan) -> Iterator[tuple[str, BackendHandle]]:
         """Who to ask, in order: every usable backend of the best model, then of the next.
 
-        Vectors of different models cannot be compared, so there another model never stands in.
+        What is no text belongs to its model (vectors, counts of tokens): no other one stands in.
         """
         endpoint = plan.request.endpoint
         order = plan.decision.plan.order

@@ -7,7 +7,7 @@ import logging
 
 from gateway.api.exchange import Exchange
 from gateway.clock import Clock
-from gateway.decision.endpoints import MESSAGES, Endpoint
+from gateway.decision.endpoints import COUNT_TOKENS, MESSAGES, Endpoint
 from gateway.errors import ClientGone, GatewayError, Overloaded
 from gateway.pipeline import Incoming, Pipeline
 from gateway.settings import Config
@@ -32,9 +32,8 @@ class DataRoute:
         """Answer a request that has arrived whole. Whatever happens, the client hears of an end."""
         request_id = exchange.request_id
         headers = exchange.headers
-        if (
-            self._endpoint is MESSAGES and "x-api-key" in headers
-        ):  # where Anthropic's clients put it
+        if self._endpoint in (MESSAGES, COUNT_TOKENS) and "x-api-key" in headers:
+            # Where Anthropic's clients put it.
             headers.setdefault("authorization", f"Bearer {headers['x-api-key']}")
         incoming = Incoming(
             self._endpoint,

@@ -12,7 +12,9 @@ from fastapi import FastAPI
 from gateway.decision.endpoints import (
     CHAT,
     COMPLETIONS,
+    COUNT_TOKENS,
     EMBEDDINGS,
+    ENDPOINTS,
     MESSAGES,
     RESPONSES,
     Endpoint,
@@ -71,6 +73,7 @@ _PROMPTS: dict[str, tuple[str, dict[str, Any], str, tuple[str, ...]]] = {
     EMBEDDINGS.name: ("input", _TEXTS_OR_TOKENS, "Embeddings", ("data", "model")),
     RESPONSES.name: ("input", _ITEMS, "Responses", ("output", "model")),
     MESSAGES.name: ("messages", _MESSAGES, "Anthropic Messages", ("content", "model")),
+    COUNT_TOKENS.name: ("messages", _MESSAGES, "Anthropic's count of tokens", ("input_tokens",)),
 }
 _STATUSES = (
     "400",
@@ -100,7 +103,7 @@ def describe_data_path(app: FastAPI) -> None:
             components.pop(name, None)
         components.update(_SCHEMAS)
         paths = document["paths"]
-        for endpoint in (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES):
+        for endpoint in ENDPOINTS:
             paths[f"/v1{endpoint.path}"] = _operation(endpoint)
         for (path, method), told in _CONTROL_ANSWERS.items():
             if path in paths:
@@ -173,8 +176,10 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "additionalProperties": True,
         "properties": properties,
     }
-    said = "The backend's answer, `model` naming who served it"
-    schema = "AnthropicError" if endpoint is MESSAGES else "Error"
+    said = "The backend's answer" + (
+        ", `model` naming who served it" if "model" in answered else ""
+    )
+    schema = "AnthropicError" if endpoint in (MESSAGES, COUNT_TOKENS) else "Error"
     return {
         "post": {
             "summary": summary,

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import HttpUrl
 
 from gateway.clock import Clock
+from gateway.decision.endpoints import COUNT_TOKENS
 from gateway.decision.prices import Price
 from gateway.decision.readability import Readability
 from gateway.settings import Backend, Config, Model
@@ -119,6 +120,8 @@ class Catalog:
         endpoints = frozenset[str](backend.endpoints or model.endpoints)
         # Anthropic's way of sending a key is for those who speak Anthropic's API.
         speaks_messages = "messages" in endpoints
+        if speaks_messages:
+            endpoints |= {COUNT_TOKENS.name}
         secret = "" if backend.api_key is None else backend.api_key.get_secret_value()
         key = (backend.transport, backend.address, secret, speaks_messages)
         transport = self._transports.get(key)

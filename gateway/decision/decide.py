@@ -261,7 +261,7 @@ def _doubts(
     """What a caller should know of how sure this decision is."""
     if not endpoint.makes_text:
         is_open = request.pinned is None and len(models) > 1
-        return ["vectors of different models cannot be compared: name the model"] if is_open else []
+        return [f"{endpoint.incomparable}: name the model"] if is_open else []
     if predictions is NO_PREDICTIONS:
         return ["no quality prediction: the router gave none"]
     doubts = []

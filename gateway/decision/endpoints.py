@@ -10,6 +10,7 @@ from gateway.decision.prompts import (
     PromptPart,
     RawFields,
     read_anthropic_messages,
+    read_anthropic_prompt,
     read_chat,
     read_completion_prompt,
     read_embedding_input,
@@ -18,7 +19,7 @@ from gateway.decision.prompts import (
 from gateway.errors import GatewayError
 from gateway.upstream.wires import messages_request, responses_request
 from gateway.upstream.wires.fields import decode_field, expect
-from gateway.upstream.wires.messages import MessagesWire
+from gateway.upstream.wires.messages import CountTokensWire, MessagesWire
 from gateway.upstream.wires.messages import error_body as messages_error_body
 from gateway.upstream.wires.messages_over_chat import MessagesOverChat
 from gateway.upstream.wires.openai import ChatWire, EmbeddingsWire
@@ -41,7 +42,10 @@ class Endpoint(msgspec.Struct, frozen=True):
     limits: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
     #: Whether ``stream_options`` tells a stream to end with its usage.
     has_stream_options: bool = False
+    #: Whether a model's words are asked for; what else is asked of models is theirs alone to say.
     makes_text: bool = True
+    #: Where no text is made: why no other model can stand in.
+    incomparable: str = ""
     #: The model of a request that names none, where the API lets it.
     model_unless_named: str | None = None
     #: Request headers that belong to the API itself, with what a backend gets when they are missing.
@@ -63,6 +67,8 @@ _CHAT_WIRE = ChatWire("/chat/completions")
 _COMPLETIONS_WIRE = ChatWire("/completions")
 _RESPONSES_WIRE = ResponsesWire()
 _MESSAGES_WIRE = MessagesWire()
+_COUNT_WIRE = CountTokensWire()
+_ANTHROPIC_HEADERS = {"anthropic-version": "2023-06-01", "anthropic-beta": ""}
 
 CHAT = Endpoint(
     "chat", "/chat/completions", read_chat, lambda _: _CHAT_WIRE, has_stream_options=True
@@ -81,6 +87,7 @@ EMBEDDINGS = Endpoint(
     lambda prompt: EmbeddingsWire("/embeddings", prompt.inputs),
     limits=(),
     makes_text=False,
+    incomparable="vectors of different models cannot be compared",
 )
 RESPONSES = Endpoint(
     "responses",
@@ -98,7 +105,19 @@ MESSAGES = Endpoint(
     lambda _: _MESSAGES_WIRE,
     over_chat=_messages_over_chat,
     limits=("max_tokens",),
-    headers={"anthropic-version": "2023-06-01", "anthropic-beta": ""},
+    headers=_ANTHROPIC_HEADERS,
     error_body=messages_error_body,
 )
-ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
+#: Anthropic's count of a request's tokens, by the tokenizer of the model that would answer it.
+COUNT_TOKENS = Endpoint(
+    "count_tokens",
+    "/messages/count_tokens",
+    read_anthropic_prompt,
+    lambda _: _COUNT_WIRE,
+    limits=(),
+    makes_text=False,
+    incomparable="models count tokens differently",
+    headers=_ANTHROPIC_HEADERS,
+    error_body=messages_error_body,
+)
+ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS)

@@ -113,11 +113,16 @@ def _as_message(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_anthropic_messages(fields: RawFields) -> PromptPart:
+    prompt = read_anthropic_prompt(fields)
+    if "max_tokens" not in fields:
+        raise InvalidRequest("max_tokens is missing", param="max_tokens", code="missing_field")
+    return prompt
+
+
+def read_anthropic_prompt(fields: RawFields) -> PromptPart:
     messages = _required(fields, "messages", _messages, "an array of messages")
     system = read_field(fields, "system", _system, "a string or an array of text blocks")
     size = len(bytes(fields["messages"])) + len(bytes(fields.get("system", b"")))
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
-    if "max_tokens" not in fields:
-        raise InvalidRequest("max_tokens is missing", param="max_tokens", code="missing_field")
     return PromptPart(messages, size, size)

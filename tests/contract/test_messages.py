@@ -275,3 +275,39 @@ async def test_a_native_error_first_is_tried_elsewhere() -> None:
         stage.second.will(streams(*NATIVE_STREAM))
         answer = await post(stage, model="auto", stream=True)
         assert named_events(answer.text)[0][1]["message"]["model"] == "second"
+
+
+async def test_tokens_are_counted_by_who_would_answer_and_cost_nothing() -> None:
+    async with native_stage("messages") as stage:
+        stage.first.will(says(json_answer({"input_tokens": 42})))
+        async with anthropic_client(stage) as client:
+            count = await client.messages.count_tokens(model="first", system="Brief.", messages=ASK)
+        assert count.input_tokens == 42
+        (asked,) = stage.first.requests
+        assert asked.path == "/v1/messages/count_tokens"
+        assert "anthropic-version" in asked.headers
+        assert asked.body == {"model": "served-name", "system": "Brief.", "messages": ASK}
+        (row,) = stage.parts.ledger.recent
+        assert (row.model, row.outcome, row.usage.total_tokens, row.cost_nanos) == (
+            *("first", "ok"),
+            *(0, 0),
+        )
+
+
+async def test_another_model_counts_no_tokens_for_one_that_fails() -> None:
+    async with native_stage("messages") as stage:
+        stage.first.will(says(json_answer({"tokens": 42})))
+        stage.second.will(says(json_answer({"input_tokens": 42})))
+        async with anthropic_client(stage) as client:
+            with pytest.raises(anthropic.APIStatusError) as failed:
+                await client.messages.count_tokens(model="auto", messages=ASK)
+        assert failed.value.status_code == 502
+        assert (len(stage.first.requests), len(stage.second.requests)) == (1, 0)
+
+
+async def test_who_only_chats_counts_no_tokens(stage: Stage) -> None:
+    body = {"model": "first", "messages": ASK}
+    answer = await stage.client.post("/v1/messages/count_tokens", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "unsupported_endpoint"
+    assert answer.json()["type"] == "error"

@@ -18,7 +18,7 @@ from tests.faults.conftest import Stage, stage_with
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(900)]
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
-#: Requests that the runs make together, at least; most are for the six operations that take a body.
+#: Requests that the runs make together, at least; most are for the operations that take a body.
 CASES = int(os.environ.get("SCHEMATHESIS_CASES", "2000"))
 CHECKS = (
     "not_a_server_error",

@@ -14,6 +14,7 @@ from gateway.upstream.usage import TokenUsage, read_input_output_usage, with_cos
 from gateway.upstream.wires.wire import RawFields, encode_named_event, frame_named_event
 
 PATH = "/messages"
+COUNT_PATH = "/messages/count_tokens"
 STOP = encode_named_event({"type": "message_stop"})
 _NULL = b"null"
 _ERROR_TYPES = {
@@ -145,6 +146,28 @@ class MessagesWire(msgspec.Struct, frozen=True):
 
     def reader(self, model: str, price: Pricer, *, wants_usage: bool) -> MessagesReader:
         return MessagesReader(model, price)
+
+
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
+_counted = msgspec.json.Decoder(_Count)
+
+
+class CountTokensWire(MessagesWire, frozen=True):
+    """A count is passed on as it is, and costs nothing."""
+
+    path: str = COUNT_PATH
+
+    def check_answer(self, body: bytes) -> None:
+        try:
+            _counted.decode(body)
+        except UNREADABLE_JSON as error:
+            raise BadUpstreamAnswer("the backend's answer is not a count of tokens") from error
+
+    def restamp(self, body: bytes, model: str, price: Pricer) -> tuple[bytes, TokenUsage | None]:
+        return body, TokenUsage()
 
 
 def _read_event(data: bytes) -> _Event:
