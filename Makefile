@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # UV_PYTHON_DOWNLOADS: the interpreter is the one that made the environment, never a fetched one.
 SYNC := UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --locked --inexact --quiet
 
-.PHONY: run test test-vllm lint install dev train tryage clean
+.PHONY: run test test-vllm bench lint install dev train tryage clean
 
 run: $(VENV)/.installed  ## everything for a first run: environment, embedded models, gateway
 	@$(BIN)/thalamus demo --port $(PORT) || [ $$? -eq 130 ]
@@ -18,6 +18,9 @@ test: $(VENV)/.installed-dev  ## the whole test suite
 test-vllm: $(VENV)/.installed-dev  ## against real vLLM on the CPU, installed beside (4 GB)
 	@sh tests/vllm_servers/make_venv.sh .venv.vllm
 	@$(BIN)/python -m pytest -m vllm
+
+bench: $(VENV)/.installed  ## what a request costs, beside nginx and vllm-router where they are installed
+	@$(BIN)/thalamus bench --page docs/performance.md
 
 lint: $(VENV)/.installed-dev  ## format, lint, types and import contracts
 	@$(BIN)/ruff format --check .

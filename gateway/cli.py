@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gateway
 from gateway import commands, key_commands
+from gateway.bench.command import bench_command
 from gateway.errors import GatewayError
 from gateway.tenancy.limits import PRIORITIES
 from router_models import pilot_commands
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=gateway.__version__)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serving(subcommands)
+    _add_bench(subcommands)
     _add_keys(subcommands)
     _add_routing(subcommands)
     _add_learning(subcommands)
@@ -86,6 +88,28 @@ def _add_serving(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     convert = subcommands.add_parser("convert", help="print a LiteLLM config.yaml as one of ours")
     convert.add_argument("config", type=Path)
     convert.set_defaults(run=lambda a: commands.convert_command(a.config))
+
+
+def _add_bench(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bench = subcommands.add_parser("bench", help="measure what a request costs, beside its peers")
+    bench.add_argument("--rounds", type=int, default=3)
+    bench.add_argument("--quick", action="store_true", help="seconds, to see that it works")
+    bench.add_argument("--page", type=Path, help="Markdown page to write the table into")
+    bench.add_argument("--raw", type=Path, help="file to add every round to, one JSON line each")
+    bench.add_argument(
+        "--peer", action="append", default=[], help="beside this one alone; by default all found"
+    )
+    bench.add_argument("--flames", type=Path, help="SVG file to draw where the time goes into")
+    bench.set_defaults(
+        run=lambda a: bench_command(
+            rounds=a.rounds,
+            quick=a.quick,
+            page=a.page,
+            raw=a.raw,
+            chosen=a.peer,
+            flames=a.flames,
+        )
+    )
 
 
 def _add_keys(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,0 +1,1 @@
+"""What a request costs, beside other gateways on the same machine: ``thalamus bench``."""
