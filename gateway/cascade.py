@@ -110,7 +110,8 @@ class FirstTry:
         self, model: str, result: str, shown: str, record: Reservation, trail: Trail
     ) -> None:
         self.metrics.cascades.labels(model, result).inc()
-        record.discard(model)
+        if trail.attempts:
+            record.discard(trail.attempts[-1])
         trail.start_over(f"cascade: {model} {shown}")
 
     def _backends(self, model: str, request: ParsedRequest) -> Iterator[tuple[str, BackendHandle]]:
@@ -154,7 +155,7 @@ class FirstTry:
         )
         await answer.close()
         verdict = HeldAnswer(hides_logprobs=False)
-        record.spend(model.name, verdict.add(answer.body))
+        record.spend(answer.attempt, verdict.add(answer.body))
         return read_verdict(answer.body)
 
 

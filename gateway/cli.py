@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import gateway
 from gateway import commands, key_commands
 from gateway.bench.command import bench_command
 from gateway.errors import GatewayError
+from gateway.ledger.usage_report import GROUPS
 from gateway.tenancy.limits import PRIORITIES
 from router_models import pilot_commands
 from router_models.experts.weights import WeightsMissing
@@ -80,6 +82,29 @@ def _add_serving(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     )
     discover.add_argument("--api-key", help="env:NAME or file:PATH")
     discover.set_defaults(run=lambda a: commands.discover_command(a.urls, a.api_key))
+
+    usage = subcommands.add_parser("usage", help="add up what was used, from the ledger on disk")
+    usage.add_argument(
+        "--config", type=Path, help="configuration whose state.ledger names the file"
+    )
+    usage.add_argument("--file", type=Path, help="the ledger itself")
+    usage.add_argument(
+        "--by",
+        action="append",
+        choices=GROUPS,
+        default=None,
+        help="may be given again; key by default",
+    )
+    for bound in ("since", "until"):
+        usage.add_argument(
+            f"--{bound}", type=datetime.date.fromisoformat, metavar="YYYY-MM-DD", help="day in UTC"
+        )
+    usage.add_argument("--json", action="store_true")
+    usage.set_defaults(
+        run=lambda a: commands.usage_command(
+            a.file, a.config, a.by or ["key"], (a.since, a.until), as_json=a.json
+        )
+    )
 
     check = subcommands.add_parser("check-config", help="check a configuration file")
     check.add_argument("config", type=Path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import msgspec
 
 from gateway.config import load_config, load_policy
 from gateway.decision.endpoints import CHAT
+from gateway.errors import ConfigError
+from gateway.ledger.usage_report import print_usage, usage_of
 from gateway.settings import Config
 from router_models.commands import (
     ROUTERS,
@@ -33,6 +36,7 @@ __all__ = [
     "route_command",
     "serve_command",
     "train_command",
+    "usage_command",
 ]
 
 _TRY_IT = """
@@ -55,6 +59,25 @@ def serve_command(config_path: Path, *, port: int | None, workers: int | None) -
 
     config = load_config(config_path, port=port, workers=workers)
     serve(config, config_path, lambda: None)
+
+
+def usage_command(
+    file: Path | None,
+    config: Path | None,
+    by: Sequence[str],
+    days: tuple[datetime.date | None, datetime.date | None],
+    *,
+    as_json: bool,
+) -> None:
+    """Print what was used, added up by groups. Raises ConfigError when there is no ledger."""
+    path = file or (None if config is None else load_config(config).state.ledger)
+    if path is None:
+        raise ConfigError("usage: name the ledger with --file, or a --config that has state.ledger")
+    lines = usage_of(path, by, *days)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(lines)).decode())
+    else:
+        print_usage(lines, by)
 
 
 def discover_command(urls: Sequence[str], api_key: str | None) -> None:

@@ -20,6 +20,7 @@ from gateway.decision.scoring import LoadedRouters, Scorer, load_routers
 from gateway.decision.sessions import Sessions
 from gateway.errors import ConfigError
 from gateway.ledger.accounting import RECENT_ROWS, Ledger, LedgerRow
+from gateway.ledger.book import LedgerBook
 from gateway.ledger.decision_log import DecisionLog, open_decision_log
 from gateway.ledger.feedback import Feedback
 from gateway.pipeline import Pipeline
@@ -65,6 +66,7 @@ class Parts:
     door: Door
     decision_log: DecisionLog | None
     feedback: Feedback | None
+    book: LedgerBook | None
 
     @property
     def clock(self) -> Clock:
@@ -127,6 +129,8 @@ class Parts:
         log = self.decision_log
         if log is not None and (heir is None or heir.decision_log is not log):
             await asyncio.to_thread(log.close)
+        if self.book is not None and (heir is None or heir.book is not self.book):
+            await asyncio.to_thread(self.book.close)
         if heir is None:
             self.standing.process_watch.stop()
             await asyncio.to_thread(self.standing.request_log.close)
@@ -153,7 +157,8 @@ def build_parts(config: Config, clock: Clock | None = None, before: Parts | None
     metrics.know_models(
         list(catalog.models), [(model.name, backend.name) for model, backend in catalog.backends]
     )
-    ledger = Ledger(catalog, clock, metrics, standing.request_log, standing.recent)
+    book = _book(config, metrics, before)
+    ledger = Ledger(catalog, clock, metrics, standing.request_log, standing.recent, book)
     decision_log, feedback = _decision_log(config, clock, metrics, before)
     door = _door(config, clock, metrics, before)
     dispatcher = Dispatcher(config.timeouts, clock, metrics, config.hedging)
@@ -184,7 +189,16 @@ def build_parts(config: Config, clock: Clock | None = None, before: Parts | None
         door,
         decision_log,
         feedback,
+        book,
     )
+
+
+def _book(config: Config, metrics: Metrics, before: Parts | None) -> LedgerBook | None:
+    """Open the ledger on disk; one that stays where it is stays open."""
+    path = config.state.ledger
+    if before is not None and before.config.state.ledger == path:
+        return before.book
+    return None if path is None else LedgerBook(path, metrics.ledger_lost.inc)
 
 
 def _door(config: Config, clock: Clock, metrics: Metrics, before: Parts | None) -> Door:

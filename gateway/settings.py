@@ -175,6 +175,9 @@ class State(_Section):
     password: Secret | None = None
     """Redis password; env:NAME or file:PATH."""
     command_ms: float = Field(50, gt=0, description="longest wait for Redis in any request")
+    ledger: Path | None = Field(
+        None, description="SQLite file that keeps a row of every request, for thalamus usage"
+    )
     rates_when_away: Literal["local", "refuse"] = Field(
         "local", description="while Redis is away each process keeps rates by itself, or refuses"
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import hmac
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import Body, Depends, FastAPI, Request, Response
+from fastapi import Body, Depends, FastAPI, Query, Request, Response
 
 from gateway.api.error_answers import answer_errors
 from gateway.app import Gateway
 from gateway.decision.catalog import CatalogModel
 from gateway.errors import ConfigError, InvalidRequest, NotFound, Unauthenticated, quoted
+from gateway.ledger.usage_report import GROUPS, usage_of
 from gateway.settings import Admin
 from gateway.tenancy.issuing import issue_key, key_entry
 from gateway.tenancy.principals import KeyBook, open_book
@@ -31,6 +33,7 @@ def admin_app(gateway: Gateway, admin: Admin) -> FastAPI:
     _add_process_routes(app, gateway)
     _add_backend_routes(app, gateway)
     _add_key_routes(app, gateway)
+    _add_usage_route(app, gateway)
     answer_errors(app)
     return app
 
@@ -120,6 +123,23 @@ def _backend(model: CatalogModel, handle: BackendHandle, now_s: float) -> dict[s
         "waiting": None if told is None else told.waiting,
         "kv_usage": None if told is None else told.kv_usage,
     }
+
+
+def _add_usage_route(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/admin/usage")
+    def usage(
+        by: Annotated[list[str], Query()] = ["key"],  # noqa: B006 - FastAPI copies it
+        since: datetime.date | None = None,
+        until: datetime.date | None = None,
+    ) -> dict[str, Any]:
+        """What was used, added up by key, model, backend, profile, outcome, day or month."""
+        path = gateway.parts.config.state.ledger
+        if path is None:
+            raise InvalidRequest("state.ledger is not set: no ledger is kept", code="no_ledger")
+        if unknown := [name for name in by if name not in GROUPS]:
+            text = f"by must be of {', '.join(GROUPS)}, not {quoted(unknown[0])}"
+            raise InvalidRequest(text, param="by")
+        return {"usage": msgspec.to_builtins(usage_of(path, by, since, until))}
 
 
 def _add_key_routes(app: FastAPI, gateway: Gateway) -> None:

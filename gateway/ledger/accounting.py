@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -20,7 +20,8 @@ from gateway.ledger.savings import compare
 from gateway.telemetry.logs import RequestLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.answers import Pricer
-from gateway.upstream.dispatch import Trail
+from gateway.upstream.dispatch import Attempt, Trail
+from gateway.upstream.health import BackendHealth
 from gateway.upstream.stream import Progress
 from gateway.upstream.usage import TokenUsage
 from policies.types import RoutingFlags
@@ -61,6 +62,8 @@ class Reservation(msgspec.Struct):
     spent: list[Spent] = msgspec.field(default_factory=list)
     #: The model of a first try that was kept, and what is said of that.
     kept: tuple[str, str] | None = None
+    #: Of the backend that answered.
+    health: BackendHealth | None = None
     is_settled: bool = False
 
     def note_attempts(self, trail: Trail) -> None:
@@ -69,25 +72,27 @@ class Reservation(msgspec.Struct):
         if trail.attempts:
             self.model = trail.attempts[-1].model
             self.backend = trail.attempts[-1].backend.name
+            self.health = trail.attempts[-1].backend.health
 
     def note_outrun(self, trail: Trail) -> None:
         """Account for what backends had read when another one was faster to answer."""
         for attempt in trail.outrun:
             read = TokenUsage(prompt_tokens=self.prompt_tokens, is_estimated=True)
-            self.spend(attempt.model, read)
+            self.spend(attempt, read)
 
     def keep_first_try(self, model: str, verdict: str) -> None:
         self.kept = (model, verdict)
 
-    def discard(self, model: str) -> None:
+    def discard(self, attempt: Attempt) -> None:
         """Account for what was answered so far as a first try that nobody sees."""
-        self.spend(model, self.progress.usage or _estimate(self))
+        self.spend(attempt, self.progress.usage or _estimate(self))
         self.progress = Progress()
 
-    def spend(self, model: str, usage: TokenUsage | None) -> None:
+    def spend(self, attempt: Attempt, usage: TokenUsage | None) -> None:
         """Account for an answer beside the one that is passed on."""
         if usage is not None and usage.total_tokens:
-            self.spent.append(Spent(model, usage))
+            attempt.backend.health.tokens_booked += usage.total_tokens
+            self.spent.append(Spent(attempt.model, usage))
 
 
 class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -117,6 +122,12 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.usage.total_tokens + sum(other.usage.total_tokens for other in self.spent)
 
 
+class Book(Protocol):
+    """Where rows are written down."""
+
+    def note(self, row: LedgerRow) -> None: ...
+
+
 class Ledger:
     def __init__(
         self,
@@ -125,8 +136,10 @@ class Ledger:
         metrics: Metrics,
         request_log: RequestLog,
         recent: deque[LedgerRow],
+        book: Book | None = None,
     ) -> None:
-        """``recent`` takes the latest rows, for the console."""
+        """``recent`` takes the latest rows, for the console; ``book`` all of them, for good."""
+        self._book = book
         self._catalog = catalog
         self._clock = clock
         self._metrics = metrics
@@ -175,6 +188,8 @@ class Ledger:
         reservation.is_settled = True
         del self._open[reservation.decision.decision_id]
         usage = reservation.progress.usage or _estimate(reservation)
+        if reservation.health is not None:
+            reservation.health.tokens_booked += usage.total_tokens
         price_usd = partial(self.price_usd, reservation.decision)
         spent = tuple(
             Spent(s.model, s.usage, _nanos(price_usd(s.model, s.usage))) for s in reservation.spent
@@ -204,6 +219,8 @@ class Ledger:
             spent=spent,
         )
         self.recent.append(row)
+        if self._book is not None:
+            self._book.note(row)
         self._count(row, reservation.decision)
         return row
 

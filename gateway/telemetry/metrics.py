@@ -175,6 +175,9 @@ class Metrics:
             "result",
         )
         self.store_waiting = new.gauge("store_waiting", "Settlements that wait for Redis")
+        self.ledger_lost = new.counter(
+            "ledger_rows_lost_total", "Finished requests that the ledger could not write down"
+        )
         self.store_lost = new.counter(
             "store_lost_total", "Settlements that never reached Redis and are not counted there"
         )

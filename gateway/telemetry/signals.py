@@ -43,3 +43,8 @@ class SignalGauges:
             "kind",
             merge="max",
         )
+        self.usage_drift = new.gauges(
+            "usage_drift_ratio",
+            "Tokens in our ledger as a share of those that the server says it processed",
+            "backend",
+        )

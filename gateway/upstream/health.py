@@ -80,6 +80,9 @@ class BackendHealth:
     #: The latest times to a first token, for who wants to know what is unusual.
     ttfts_ms: deque[float] = field(default_factory=lambda: deque(maxlen=TTFTS_KEPT))
     throttle: Throttle = field(default_factory=Throttle)
+    #: Tokens of its answers that are in our ledger, and what share that is of those it counted itself.
+    tokens_booked: int = 0
+    usage_drift: float | None = None
     #: What the server said last of its load, and when; None as long as it said nothing.
     signals: Signals | None = None
     signals_at_s: float = 0.0

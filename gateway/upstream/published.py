@@ -15,6 +15,8 @@ def publish_backend(metrics: Metrics, model: str, backend: BackendHandle, now_s:
     metrics.backend_up.labels(model, backend.name).set(health.is_up is True)
     metrics.breaker_state.labels(model, backend.name).set(health.is_paused)
     metrics.backend_inflight.labels(model, backend.name).set(health.inflight)
+    if health.usage_drift is not None:
+        metrics.signals.usage_drift.labels(backend.name).set(health.usage_drift)
     if health.signals is not None:
         _publish_signals(metrics, (model, backend.name), health.signals)
         age_s = now_s - health.signals_at_s

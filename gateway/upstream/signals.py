@@ -15,6 +15,8 @@ _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)(?: \d+)?$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _WANTED = ("vllm:", "thalamus_moe_")
 
+_TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
+
 Samples = Mapping[str, Sequence[tuple[Mapping[str, str], float]]]
 
 
@@ -54,6 +56,8 @@ class Signals:
     kv_usage: float | None
     adapters: AdapterResidency | None
     experts: ExpertWork | None
+    #: Prompt and completion tokens of all requests since the server started.
+    tokens: float | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -82,6 +86,7 @@ def read_signals(text: str) -> Signals:
         kv_usage=max(usage, default=None),
         adapters=_adapters(samples),
         experts=_experts(samples),
+        tokens=_sum([value for name in _TOKENS for value in _values(samples, name)]),
     )
 
 

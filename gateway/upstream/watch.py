@@ -26,19 +26,42 @@ class WatchedServer:
     backends: tuple[BackendHandle, ...]
 
 
+class Reconciliation:
+    """Tokens in our ledger against those that a server says it processed, from the first reading on."""
+
+    def __init__(self) -> None:
+        self._theirs_at_first: float | None = None
+        self._ours_at_first = 0
+        self._theirs = 0.0
+
+    def share(self, theirs: float, ours: int) -> float | None:
+        """Ours as a share of theirs; None while there are none. A server that restarts begins anew."""
+        if self._theirs_at_first is None or theirs < self._theirs:
+            self._theirs_at_first, self._ours_at_first = theirs, ours
+        self._theirs = theirs
+        processed = theirs - self._theirs_at_first
+        return (ours - self._ours_at_first) / processed if processed > 0 else None
+
+
 async def watch_forever(servers: Sequence[WatchedServer], clock: Clock) -> None:
     """Read until cancelled, each server on its own beat."""
     await asyncio.gather(*(_watch(server, clock) for server in servers))
 
 
 async def _watch(server: WatchedServer, clock: Clock) -> None:
+    books = Reconciliation()
     while True:
         signals = await _read(server.transport)
         speaks = signals is not None and not signals.says_nothing
         if signals is not None and speaks:
             now_s = clock.monotonic_s()
+            drift = None
+            if signals.tokens is not None:
+                booked = sum(backend.health.tokens_booked for backend in server.backends)
+                drift = books.share(signals.tokens, booked)
             for backend in server.backends:
                 backend.health.take_signals(signals, now_s)
+                backend.health.usage_drift = drift
         has_spoken = any(backend.health.signals is not None for backend in server.backends)
         await asyncio.sleep(EVERY_S if speaks or has_spoken else SELDOM_S)
 
