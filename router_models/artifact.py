@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from router_models import calibration
 from router_models.calibration import calibrations_of
+from router_models.encoders.blend import BlendEncoder
 from router_models.encoders.lexical import LexicalEncoder
 from router_models.ensemble import Stacking
 from router_models.perceptive.model import Head, PerceptiveRouter
@@ -288,9 +289,19 @@ def _assemble(manifest: Mapping[str, Any], arrays: Arrays) -> PerceptiveRouter:
     )
 
 
-def _encoder(settings: Mapping[str, Any], arrays: Arrays) -> LexicalEncoder:
-    if settings["kind"] != "lexical":
+def _encoder(settings: Mapping[str, Any], arrays: Arrays) -> LexicalEncoder | BlendEncoder:
+    if settings["kind"] not in {"lexical", "blend"}:
         raise ValueError(f"unknown encoder {settings['kind']!r}")
+    words = _words(settings, arrays)
+    if settings["kind"] == "lexical":
+        return words
+    mean, scale = arrays["shape_mean"], arrays["shape_scale"]
+    if mean.dtype != np.float64 or scale.dtype != np.float64:
+        raise ValueError(f"arrays 'shape_mean' and 'shape_scale' are {mean.dtype}, {scale.dtype}")
+    return BlendEncoder(words, mean, scale, float(settings["shape_share"]))
+
+
+def _words(settings: Mapping[str, Any], arrays: Arrays) -> LexicalEncoder:
     buckets = int(settings["buckets"])
     if buckets > _MAX_BUCKETS:
         raise ValueError(f"{buckets} buckets are more than {_MAX_BUCKETS}")

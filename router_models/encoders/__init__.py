@@ -13,9 +13,10 @@ Weights = NDArray[np.float32]
 
 
 class Encoder(Protocol):
-    """A text as a sparse vector of at most unit length. Thread-safe, O(1) in the text's length.
+    """A text as a sparse vector of bounded length. Thread-safe, O(1) in the text's length.
 
-    A dense embedding fits as well: its rows are then always ``0 .. rows - 1``.
+    The first ``word_rows`` rows stand for words, and their part of the vector is at most of unit
+    length. A dense embedding fits as well: its rows are then always ``0 .. rows - 1``.
     """
 
     @property
@@ -26,8 +27,12 @@ class Encoder(Protocol):
     def rows(self) -> int:
         """Dimension of the vector, and height of the table that it gathers from."""
 
+    @property
+    def word_rows(self) -> int:
+        """How many of the rows tell what a text is about; they come first."""
+
     def encode(self, text: str) -> tuple[Rows, Weights]:
-        """Return the unique rows that the text touches and their weights, both of shape (k,)."""
+        """Return the unique rows that the text touches, ascending, and their weights, (k,) each."""
 
     def settings(self) -> dict[str, float]:
         """The numbers that an artifact's manifest keeps."""

@@ -62,6 +62,10 @@ class LexicalEncoder:
     def rows(self) -> int:
         return int(self.known.size)
 
+    @property
+    def word_rows(self) -> int:
+        return self.rows
+
     def encode(self, text: str) -> tuple[Rows, Weights]:
         hits = self._row_of[hash_text(text, self.buckets)]
         rows, counts = np.unique(hits[hits >= 0], return_counts=True)

@@ -50,7 +50,7 @@ class Neighbour:
 class RetrieverRouter:
     """A router that shows its evidence. Thread-safe: scoring reads and never writes.
 
-    ``axes`` (encoder.rows, dimensions) turn the encoder's sparse vector into the pilots' space.
+    ``axes`` (encoder.word_rows, dimensions) turn the words of a prompt into the pilots' space.
     ``bandwidth`` is τ, ``shrinkage`` κ in prompts. ``reach`` is the nearness below which a prompt is
     far: unlike all that was trained on. ``error_low`` and ``error_high``, (models,),
     bound truth minus prediction.
@@ -135,7 +135,8 @@ class RetrieverRouter:
 
     def locate(self, rows: Rows, weights: Weights) -> tuple[Floats, float]:
         """Return an encoded prompt's direction, (dimensions,), of length 1 or 0, and its length."""
-        vector = weights @ self.axes[rows]
+        words = int(np.searchsorted(rows, len(self.axes)))
+        vector = weights[:words] @ self.axes[rows[:words]]
         length = float(vector @ vector) ** 0.5
         return np.asarray(vector / np.float32(max(length, 1e-9)), np.float32), length
 

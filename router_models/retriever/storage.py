@@ -73,7 +73,10 @@ def retriever_of(
         raise ValueError("'reach' must lie in [0, 1]")
     names, prompts = _read_prompts(pilots)
     axes, centroids = arrays["axes"], arrays["centroids"]
-    for name, array, height in (("axes", axes, encoder.rows), ("centroids", centroids, len(names))):
+    for name, array, height in (
+        ("axes", axes, encoder.word_rows),
+        ("centroids", centroids, len(names)),
+    ):
         if array.ndim != 2 or array.shape != (height, axes.shape[1]):
             raise ValueError(f"array {name!r} has shape {array.shape}")
 

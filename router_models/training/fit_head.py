@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.perceptive.model import Head
+from router_models.training.prior import likelihood
 from router_models.training.ridge import ridge_path
 from router_models.training.sparse import Floats, Indices, SparseRows
 
@@ -16,6 +17,8 @@ Matrix = NDArray[np.float64]
 
 #: Prompts that the overall mean counts for against a task's own prompts.
 _TASK_PRIOR = 10.0
+#: How much of what least squares would trust the tasks with is tried; words may tell the rest.
+_TASK_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 #: Prompts that the mean over models counts for against a model's own prompts.
 _MODEL_PRIOR = 1.0
 
@@ -39,7 +42,8 @@ class FittedHead:
     """A head, its correction per row of the table, and honest predictions of its training data.
 
     ``weights`` has shape (columns of x, models), ``out_of_fold`` (prompts, models). A penalty of
-    infinity stands for no correction.
+    infinity stands for no correction. ``log_likelihood`` is that of how the models differ, given
+    what the task tells: higher for an encoder that explains it better.
     """
 
     head: Head
@@ -48,22 +52,29 @@ class FittedHead:
     task_share: float
     shared_penalty: float
     model_penalty: float
+    log_likelihood: float
 
 
-def fit_head(evidence: Evidence, targets: Matrix, penalties: Sequence[float]) -> FittedHead:
+def fit_head(
+    evidence: Evidence, targets: Matrix, penalties: Sequence[float], seed: int = 0
+) -> FittedHead:
     """Fit means, task offsets and corrections; ``targets`` (prompts, models), NaN where unknown.
 
-    The correction has two parts with a penalty each, chosen by cross-validation: how hard the
-    prompt is for all models, and how each model departs from that, which alone decides routing.
+    The correction has two parts with a penalty each, the likeliest: how hard the prompt is for
+    all models, and how each model departs from that, which alone decides routing.
     """
-    base, task_share = _cross_validate_tasks(evidence, targets)
-    residual = targets - base
-    shared = _row_means(residual)
-    parts = np.column_stack([residual - shared[:, None], shared])
     models = targets.shape[1]
+    guesses = _cross_validate_tasks(evidence, targets)
+    divided = [_parts(targets - guess.outcome) for guess in guesses]
+    found = likelihood(evidence.x, np.hstack(divided), penalties, seed)
+    told = [found.take(slice(i, i + models)) for i in range(0, found.of.shape[1], models + 1)]
+    chosen_guess = int(np.argmax([each.highest for each in told]))
+    base, task_share = guesses[chosen_guess].outcome, guesses[chosen_guess].share
+    parts, departing = divided[chosen_guess], told[chosen_guess]
+    model_choice = departing.best
+    last = chosen_guess * (models + 1) + models
+    shared_choice = found.take(slice(last, last + 1)).best
     predicted = _cross_validate_ridge(evidence, parts, penalties)
-    model_choice = _best([p[:, :models] for p in predicted], parts[:, :models])
-    shared_choice = _best([p[:, models:] for p in predicted], parts[:, models:])
     weights = np.zeros((evidence.x.shape[1], models), np.float32)
     out_of_fold = base
     chosen = [(model_choice, slice(0, models)), (shared_choice, slice(models, None))]
@@ -81,6 +92,7 @@ def fit_head(evidence: Evidence, targets: Matrix, penalties: Sequence[float]) ->
         task_share=task_share,
         shared_penalty=np.inf if shared_choice is None else penalties[shared_choice],
         model_penalty=np.inf if model_choice is None else penalties[model_choice],
+        log_likelihood=departing.highest,
     )
 
 
@@ -99,8 +111,16 @@ def _task_means(evidence: Evidence, targets: Matrix, rows: Indices) -> tuple[Mat
     return mean, offsets
 
 
-def _cross_validate_tasks(evidence: Evidence, targets: Matrix) -> tuple[Matrix, float]:
-    """Predict every prompt from the other folds' means; also how far to trust the offsets."""
+@dataclass(frozen=True, slots=True)
+class _Guess:
+    """What the tasks alone tell of held-out prompts, (prompts, models), when trusted this far."""
+
+    outcome: Matrix
+    share: float
+
+
+def _cross_validate_tasks(evidence: Evidence, targets: Matrix) -> list[_Guess]:
+    """Predict every prompt from the other folds' means, trusting the tasks' offsets more and less."""
     means, offsets = np.zeros_like(targets), np.zeros_like(targets)
     for fold in np.unique(evidence.folds):
         held = np.flatnonzero(evidence.folds == fold)
@@ -109,9 +129,16 @@ def _cross_validate_tasks(evidence: Evidence, targets: Matrix) -> tuple[Matrix, 
         offsets[held] = evidence.posterior[held] @ by_task
     known = ~np.isnan(targets)
     energy = float(np.square(offsets[known]).sum())
-    share = float((offsets * (targets - means))[known].sum()) / energy if energy > 0 else 0.0
-    share = min(max(share, 0.0), 1.0)
-    return means + share * offsets, share
+    best = float((offsets * (targets - means))[known].sum()) / energy if energy > 0 else 0.0
+    best = min(max(best, 0.0), 1.0)
+    shares = [best * part for part in _TASK_SHARES] if best else [0.0]
+    return [_Guess(means + share * offsets, share) for share in shares]
+
+
+def _parts(residual: Matrix) -> Matrix:
+    """Divide into every model's departure and, as the last column, what the models share."""
+    shared = _row_means(residual)
+    return np.column_stack([residual - shared[:, None], shared])
 
 
 def _cross_validate_ridge(
@@ -127,13 +154,6 @@ def _cross_validate_ridge(
         for prediction, weights in zip(predicted, path, strict=True):
             prediction[held] = x.times(weights)
     return predicted
-
-
-def _best(predicted: Sequence[Matrix], truth: Matrix) -> int | None:
-    """Return the index of the lowest squared error, or None where predicting 0 is as good."""
-    errors = [float(np.nansum(np.square(truth - p))) for p in predicted]
-    best = int(np.argmin(errors))
-    return best if errors[best] < float(np.nansum(np.square(truth))) else None
 
 
 def _row_means(values: Matrix) -> NDArray[np.float64]:

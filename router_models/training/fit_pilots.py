@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.encoders import Encoder
-from router_models.encoders.lexical import LexicalEncoder, fit_lexical
+from router_models.encoders.lexical import fit_lexical
 from router_models.perceptive.model import Target
 from router_models.retriever.library import (
     ModelOutcomes,
@@ -55,7 +55,7 @@ class PilotOptions:
 class Measured:
     """Training prompts as they are fitted: ``targets`` (prompts, models), NaN where unknown.
 
-    ``folds`` (prompts,) names the fold that holds a prompt out.
+    ``x`` holds the prompts' words; ``folds`` (prompts,) names the fold that holds a prompt out.
     """
 
     data: RoutingData
@@ -221,10 +221,7 @@ def _reach(measured: Measured, dimensions: int, count: int | None, options: Pilo
         held = np.flatnonzero(measured.folds == fold)
         rest = np.flatnonzero(measured.folds != fold)
         known = [measured.data.prompts[i] for i in rest]
-        encoder = measured.encoder
-        if isinstance(encoder, LexicalEncoder):
-            uses_idf = encoder.unknown_idf != 1.0
-            encoder = fit_lexical(known, max_rows=encoder.rows, use_idf=uses_idf)
+        encoder = fit_lexical(known, max_rows=measured.encoder.word_rows, use_idf=True)
         rows = encode_all(encoder, known)
         axes = principal_axes(rows, dimensions, options.seed)
         x = unit_rows(rows.times(axes))

@@ -59,6 +59,20 @@ class SparseRows:
             start, self.columns[source], self.values[source], (len(rows), self.shape[1])
         )
 
+    def first_columns(self, count: int) -> SparseRows:
+        """Return the matrix without the columns from ``count`` on."""
+        kept = self.columns < count
+        start = np.concatenate([[0], np.cumsum(kept)])[self.start]
+        return SparseRows(
+            start, self.columns[kept], self.values[kept], (self.shape[0], min(count, self.shape[1]))
+        )
+
+    def dense(self) -> Floats:
+        """Return the whole matrix."""
+        filled = np.zeros(self.shape, np.float32)
+        filled[np.repeat(np.arange(self.shape[0]), np.diff(self.start)), self.columns] = self.values
+        return filled
+
 
 def encode_all(encoder: Encoder, texts: Sequence[str]) -> SparseRows:
     """Encode every text into one row, shape (texts, encoder.rows)."""

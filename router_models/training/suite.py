@@ -71,7 +71,7 @@ def _measured(data: RoutingData, perceived: FittedPerceptive) -> Measured:
         data=data,
         target=perceived.router.target,
         encoder=perceived.router.encoder,
-        x=perceived.evidence.x,
+        x=perceived.evidence.x.first_columns(perceived.router.encoder.word_rows),
         targets=perceived.targets,
         folds=perceived.evidence.folds,
     )

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.encoders.lexical import LexicalEncoder, fit_lexical
+from router_models.encoders.blend import BlendEncoder, fit_blend
+from router_models.encoders.shape import SHAPES
 from router_models.perceptive.model import Head, PerceptiveRouter, Target
 from router_models.training.dataset import RoutingData
-from router_models.training.errors import error_bounds, mean_square, routing_error
+from router_models.training.errors import error_bounds, mean_square
 from router_models.training.fit_head import Evidence, FittedHead, fit_head
 from router_models.training.sparse import Floats, Indices, encode_all
 from router_models.training.task_posterior import Labelled, TaskFit, fit_task_posterior
@@ -31,13 +32,17 @@ _MIN_PROMPTS = 10
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """How to fit. Every sequence is searched by cross-validation over ``folds`` folds."""
+    """How to fit. Of every sequence the value is taken that makes the labels likeliest.
+
+    ``shapes`` are shares of the text's shape beside its words; ``folds`` folds are held out in turn
+    to say how good the predictions are.
+    """
 
     seed: int = 0
     folds: int = 5
     max_rows: int = 16_384
-    idf: tuple[bool, ...] = (True,)
-    penalties: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    shapes: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0)
+    penalties: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
     task_penalty: float = 3e-6
 
 
@@ -54,7 +59,7 @@ class TrainingReport:
     withheld: int
     target: Target
     options: TrainingOptions
-    idf: bool
+    shape: float
     temperature: float
     task_accuracy: float | None
     task_share: float
@@ -113,10 +118,8 @@ def fit_perceptive(
     target: Target = "score" if data.losses is None else "loss"
     targets = data.scores if data.losses is None else data.losses
     tasks = _tasks(data)
-    attempts = [_attempt(data, targets, tasks, idf, options, progress) for idf in options.idf]
-    errors = [routing_error(targets, a.outcome.out_of_fold) for a in attempts]
-    best = int(np.argmin(errors))
-    chosen = attempts[best]
+    attempts = _attempts(data, targets, tasks, options, progress)
+    chosen = max(attempts, key=lambda attempt: attempt.outcome.log_likelihood)
     perceived = chosen.perceived.weights
     lengths = _fit_lengths(data, chosen.evidence, options)
     progress("lengths", 1, 1)
@@ -140,7 +143,7 @@ def fit_perceptive(
         withheld=data.withheld,
         target=target,
         options=options,
-        idf=options.idf[best],
+        shape=chosen.encoder.shape_share,
         temperature=chosen.perceived.temperature,
         task_accuracy=chosen.perceived.accuracy,
         task_share=chosen.outcome.task_share,
@@ -157,7 +160,7 @@ def fit_perceptive(
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    encoder: LexicalEncoder
+    encoder: BlendEncoder
     evidence: Evidence
     perceived: TaskFit
     outcome: FittedHead
@@ -175,22 +178,21 @@ def _tasks(data: RoutingData) -> tuple[str, ...]:
     return names if len(names) > 1 else ()
 
 
-def _attempt(
+def _attempts(
     data: RoutingData,
     targets: Matrix,
     tasks: tuple[str, ...],
-    use_idf: bool,
     options: TrainingOptions,
     progress: Progress,
-) -> _Attempt:
+) -> list[_Attempt]:
+    """Fit with every share of the text's shape. The task is perceived from the words alone."""
     width = len(tasks) + 2 * len(data.models)
-    max_rows = min(options.max_rows, _MAX_TABLE_BYTES // (2 * width))
-    encoder = fit_lexical(data.prompts, max_rows=max_rows, use_idf=use_idf)
-    x = encode_all(encoder, data.prompts)
+    max_rows = min(options.max_rows, _MAX_TABLE_BYTES // (2 * width) - SHAPES)
+    encoder = fit_blend(data.prompts, max_rows=max_rows)
     position = {task: i for i, task in enumerate(tasks)}
     labels = np.array([position.get(task, 0) for task in data.tasks], np.int64)
     folds = _deal(labels, options)
-    steps = options.folds + 2
+    steps = options.folds + len(options.shapes) + 1
     perceived = fit_task_posterior(
         encoder,
         Labelled(data.prompts, labels, folds, len(tasks)),
@@ -198,11 +200,15 @@ def _attempt(
         seed=options.seed,
         progress=lambda fold: progress("tasks", fold, steps),
     )
-    evidence = Evidence(x, folds, labels, perceived.posterior)
-    progress("outcomes", options.folds + 1, steps)
-    outcome = fit_head(evidence, targets, options.penalties)
+    attempts = []
+    for number, share in enumerate(options.shapes):
+        progress("outcomes", options.folds + 1 + number, steps)
+        shaped = encoder.with_shape(share)
+        evidence = Evidence(encode_all(shaped, data.prompts), folds, labels, perceived.posterior)
+        outcome = fit_head(evidence, targets, options.penalties, options.seed)
+        attempts.append(_Attempt(shaped, evidence, perceived, outcome))
     progress("outcomes", steps, steps)
-    return _Attempt(encoder, evidence, perceived, outcome)
+    return attempts
 
 
 def _deal(labels: Indices, options: TrainingOptions) -> Indices:
@@ -225,7 +231,7 @@ def _fit_lengths(data: RoutingData, evidence: Evidence, options: TrainingOptions
         source = f"the data have no completion_tokens; {DEFAULT_OUTPUT_TOKENS:.0f} are assumed"
         return _Lengths(head, [], source)
     targets = np.log(np.maximum(tokens, 1.0))
-    fitted = fit_head(evidence, targets, options.penalties)
+    fitted = fit_head(evidence, targets, options.penalties, options.seed)
     # exp of a mean logarithm is too low a mean: Duan's smearing estimate (JASA 78, 1983).
     errors = np.exp(np.clip(targets - fitted.out_of_fold, -3.0, 3.0))
     known = ~np.isnan(errors)

@@ -1,0 +1,96 @@
+"""The default encoder: the words of a text and, after them, its shape.
+
+Words know what the training prompts spoke of; the shape, which every text has, tells how hard a
+prompt may be and holds for words that none of them used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_models.encoders import Rows, Weights
+from router_models.encoders.lexical import LexicalEncoder, fit_lexical
+from router_models.encoders.shape import SHAPES, shape_of
+
+#: A shape further out than this many standard deviations counts as this far.
+_FAR = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class BlendEncoder:
+    """Rows of ``words``, then SHAPES rows that stand for the text's shape.
+
+    ``shape_mean`` and ``shape_scale``, (SHAPES,), standardise a shape to the training prompts';
+    ``shape_share`` is its mean squared length there, the words' being one, and 0 leaves it out.
+    What a shape does not tell counts as the mean, and a text of no characters has no shape.
+    Raises ValueError when the sizes disagree.
+    """
+
+    words: LexicalEncoder
+    shape_mean: NDArray[np.float64]
+    shape_scale: NDArray[np.float64]
+    shape_share: float
+
+    def __post_init__(self) -> None:
+        for name in ("shape_mean", "shape_scale"):
+            if getattr(self, name).shape != (SHAPES,):
+                raise ValueError(f"array {name!r} has shape {getattr(self, name).shape}")
+        if not self.shape_scale.min() > 0 or not self.shape_share >= 0:
+            raise ValueError("'shape_scale' must be positive and 'shape_share' not negative")
+
+    @property
+    def kind(self) -> str:
+        return "blend"
+
+    @property
+    def rows(self) -> int:
+        return self.words.rows + SHAPES
+
+    @property
+    def word_rows(self) -> int:
+        return self.words.rows
+
+    def encode(self, text: str) -> tuple[Rows, Weights]:
+        rows, weights = self.words.encode(text)
+        if not self.shape_share or not text:
+            return rows, weights
+        standard = (shape_of(text) - self.shape_mean) / self.shape_scale
+        standard = np.clip(np.nan_to_num(standard), -_FAR, _FAR)
+        shape = (standard * (self.shape_share / SHAPES) ** 0.5).astype(np.float32)
+        return (
+            np.concatenate([rows, np.arange(self.words.rows, self.rows)]),
+            np.concatenate([weights, shape]),
+        )
+
+    def with_shape(self, share: float) -> BlendEncoder:
+        """Return the same encoder with the shape at another share."""
+        return replace(self, shape_share=share)
+
+    def settings(self) -> dict[str, float]:
+        return {**self.words.settings(), "shape_share": self.shape_share}
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        return {
+            **self.words.arrays(),
+            "shape_mean": self.shape_mean,
+            "shape_scale": self.shape_scale,
+        }
+
+
+def fit_blend(texts: Sequence[str], *, max_rows: int) -> BlendEncoder:
+    """Learn the words, at most ``max_rows``, and how shapes vary; the shape is left out at first."""
+    shapes = np.array([shape_of(text) for text in texts])
+    told = ~np.isnan(shapes)
+    counts = np.maximum(told.sum(axis=0), 1)
+    mean = np.where(told, shapes, 0.0).sum(axis=0) / counts
+    spread = (np.square(np.where(told, shapes - mean, 0.0)).sum(axis=0) / counts) ** 0.5
+    return BlendEncoder(
+        words=fit_lexical(texts, max_rows=max_rows, use_idf=True),
+        shape_mean=mean,
+        shape_scale=np.where(spread > 1e-6, spread, 1.0),
+        shape_share=0.0,
+    )
