@@ -73,6 +73,7 @@ def _wires() -> list[Wire]:
         "embeddings": b'{"model":"m","input":["x","y"]}',
         "responses": b'{"model":"m","input":"x"}',
         "messages": b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"x"}]}',
+        "count_tokens": b'{"model":"m","messages":[{"role":"user","content":"x"}]}',
     }
     requests = [parse_request(bodies[endpoint.name], endpoint) for endpoint in ENDPOINTS]
     return [request.question_for(backend).wire for request in requests for backend in _BACKENDS]
