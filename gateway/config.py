@@ -104,6 +104,13 @@ def _contradictions(config: Config) -> Iterator[_Complaint]:
     if config.admin is not None and config.server.workers > 1:
         text = "one process has one admin port; set server.workers to 1"
         yield _Complaint(("admin",), text)
+    if config.server.workers > 1:
+        if config.server.watch_config:
+            text = "one process watches its file; set server.workers to 1, or send SIGHUP"
+            yield _Complaint(("server", "watch_config"), text)
+        if config.server.notice_s:
+            text = "one process gives notice; set server.workers to 1"
+            yield _Complaint(("server", "notice_s"), text)
     if config.auth.mode == "keys" and config.server.workers > 1 and not config.state.is_shared:
         text = "workers share the limits of keys in Redis: set state.url, or server.workers to 1"
         yield _Complaint(("auth", "mode"), text)

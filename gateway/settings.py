@@ -127,12 +127,9 @@ class _Section(BaseModel):
 class Server(_Section):
     """Where it listens, and how much it takes on."""
 
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for every interface."""
-    port: int = Field(8080, ge=0, le=65535)
-    """Port to listen on; 0 is any free one."""
-    workers: int = Field(1, ge=1, le=256)
-    """Processes that serve."""
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
+    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 is any free one")
+    workers: int = Field(1, ge=1, le=256, description="processes that serve")
     max_inflight: int = Field(2048, ge=1, description="requests admitted at once; more get a 503")
     low_share: Share = 0.75
     """Share of max_inflight up to which requests of low priority are admitted."""
@@ -140,7 +137,11 @@ class Server(_Section):
     """Share up to which those of normal priority are; the rest is for high."""
     max_body_bytes: int = Field(4 * 2**20, ge=1024)
     """Longest request body."""
-    drain_s: float = Field(30, ge=0, description="time that streams get to end after SIGTERM")
+    notice_s: float = Field(
+        0, ge=0, description="time after SIGTERM in which /health/ready says 503 and all is served"
+    )
+    drain_s: float = Field(30, ge=0, description="time that streams get to end after that")
+    watch_config: bool = Field(False, description="reload whenever the configuration file changes")
 
 
 class Auth(_Section):
@@ -170,8 +171,7 @@ class State(_Section):
     url: StateUrl = Field(
         "memory://", description="memory:// for one process; redis://host:6379/0, rediss:// for TLS"
     )
-    username: str | None = None
-    """Redis user; the default one without it."""
+    username: str | None = Field(None, description="Redis user; the default one without it")
     password: Secret | None = None
     """Redis password; env:NAME or file:PATH."""
     command_ms: float = Field(50, gt=0, description="longest wait for Redis in any request")
@@ -198,6 +198,9 @@ class Router(_Section):
     """What predicts how well each model would do."""
 
     artifact: str = Field("default", description='folder of an artifact, "default", or "none"')
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="of its manifest.json; no other one is taken"
+    )
     steady: bool = Field(False, description="read prompts so that a prefix cannot turn the choice")
     fallback: str | None = Field(
         None, description="model for prompts unlike any trained on; the best on average by default"
@@ -232,8 +235,7 @@ class Policy(_Section):
     """The profile where a request names none."""
     weights: Mapping[GoalName, Weight] = {}
     """Weight of each goal, laid over those of the profile."""
-    min_quality: Share | None = None
-    """Least predicted quality."""
+    min_quality: Share | None = Field(None, description="least predicted quality")
     max_cost_usd: float | None = Field(None, ge=0)
     """Most a request may be predicted to cost."""
     max_ttft_ms: float | None = Field(None, ge=0)

@@ -31,10 +31,10 @@ async def watch_artifact(
     if config.router.artifact == "none":
         return
     manifest = resolve(config.router.artifact) / MANIFEST
-    seen = await asyncio.to_thread(_stamp, manifest)
+    seen = await asyncio.to_thread(stamp_of, manifest)
     while True:
         await asyncio.sleep(period_s)
-        found = await asyncio.to_thread(_stamp, manifest)
+        found = await asyncio.to_thread(stamp_of, manifest)
         if found is None or found == seen:
             continue
         seen = found
@@ -47,7 +47,7 @@ async def watch_artifact(
         _log.info("router %s is in use", routers.version())
 
 
-def _stamp(path: Path) -> Stamp | None:
+def stamp_of(path: Path) -> Stamp | None:
     """What tells one file from another; None in the moment between two."""
     try:
         found = path.stat()

@@ -31,11 +31,22 @@ _PREFIX_FIELDS = ("system", "instructions", "messages", "input", "prompt")
 _PREFIX_BYTES = 4096
 _NO_HEADERS: Mapping[str, str] = {}
 _LONGEST_HEADER = 200
-#: As vLLM 0.32 names them; other servers ignore them.
-_ENGINE_HEADERS = ("x-session-id", "x-vllm-priority", "x-data-parallel-rank")
-_NUMBERS = {
+_DURATION = re.compile(r"\d{1,9}(\.\d{1,6})?")
+#: What an engine or the balancer of its replicas reads, and its form where that is a number: vLLM
+#: 0.32, then llm-d's endpoint picker and Gateway API Inference Extension's. Others ignore them.
+_ENGINE_HEADERS: Mapping[str, re.Pattern[str] | None] = {
+    "x-session-id": None,
     "x-vllm-priority": re.compile(r"-?\d{1,9}"),
     "x-data-parallel-rank": re.compile(r"\d{1,5}"),
+    "x-session-token": None,
+    "x-llm-d-inference-objective": None,
+    "x-llm-d-inference-fairness-id": None,
+    "x-llm-d-slo-ttft-ms": _DURATION,
+    "x-llm-d-slo-tpot-ms": _DURATION,
+    "x-gateway-inference-objective": None,
+    "x-gateway-inference-fairness-id": None,
+    "x-slo-ttft-ms": _DURATION,
+    "x-slo-tpot-ms": _DURATION,
 }
 
 
@@ -154,12 +165,13 @@ def _forwarded(headers: Mapping[str, str], endpoint: Endpoint) -> dict[str, str]
 def _for_engine(headers: Mapping[str, str]) -> Mapping[str, str]:
     """What vLLM reads beside the body, checked here: a backend would answer nonsense with a 5xx."""
     told: Mapping[str, str] = _NO_HEADERS
-    for name in _ENGINE_HEADERS:
+    for name, form in _ENGINE_HEADERS.items():
         value = headers.get(name)
         if value is None:
             continue
-        if name in _NUMBERS and not _NUMBERS[name].fullmatch(value):
-            raise InvalidRequest(f"the header {name} must be a small integer", param=name)
+        if form is not None and not form.fullmatch(value):
+            what = "a number of milliseconds" if form is _DURATION else "a small integer"
+            raise InvalidRequest(f"the header {name} must be {what}", param=name)
         if not (value.isascii() and value.isprintable() and len(value) <= _LONGEST_HEADER):
             raise InvalidRequest(f"the header {name} must be short printable ASCII", param=name)
         told = {**told, name: value}

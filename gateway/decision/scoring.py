@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import numpy as np
 from gateway.errors import ConfigError
 from gateway.settings import Config
 from gateway.telemetry.metrics import Metrics
-from router_models.artifact import load_suite, resolve
+from router_models.artifact import MANIFEST, load_suite, resolve
 from router_models.retriever.model import Neighbour, RetrieverRouter
 from router_models.steady import SteadyRouter
 from router_models.suite import DEFAULT_KIND
@@ -91,6 +92,7 @@ def load_routers(config: Config) -> LoadedRouters:
         suite = load_suite(folder)
     except ArtifactError as error:
         raise ConfigError(f"router.artifact: {error}") from error
+    _check_manifest(folder / MANIFEST, config.router.sha256)
     routers: dict[str, Router] = {kind: suite.named(kind) for kind in suite.kinds}
     if config.router.steady:
         routers = {kind: SteadyRouter(router) for kind, router in routers.items()}
@@ -99,6 +101,15 @@ def load_routers(config: Config) -> LoadedRouters:
     if idle:
         _log.info("the router knows models that are not configured: %s", ", ".join(idle))
     return LoadedRouters(routers, suite.retriever)
+
+
+def _check_manifest(manifest: Path, expected: str | None) -> None:
+    """Hold an artifact to the one that was meant; its manifest names the sums of all its files."""
+    if expected is None:
+        return
+    found = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    if found != expected:
+        raise ConfigError(f"router.sha256: {manifest} has {found}, not the one configured")
 
 
 def by_model(

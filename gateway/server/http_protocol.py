@@ -170,6 +170,8 @@ class GuardedHttp(HttpToolsProtocol):
         earlier = self.cycle
         version = self.parser.get_http_version()
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        if self._gateway.is_draining:  # its next request is better sent elsewhere
+            keep_alive = False
         cycle = TrafficCycle(self, route, keep_alive=keep_alive)
         cycle.is_http_1_0 = version == "1.0"
         method = self.parser.get_method()

@@ -9,10 +9,12 @@ import os
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 
@@ -26,6 +28,7 @@ from gateway.config import (
 )
 from gateway.errors import ConfigError
 from gateway.server.http_protocol import GuardedHttp
+from gateway.server.watch import watch_file
 from gateway.settings import Admin, Config, Server
 from gateway.telemetry.logs import configure_logs
 
@@ -64,7 +67,7 @@ def serve(config: Config, config_path: Path | None, started: Callable[[], None])
     configure_logs()
     if config.server.workers == 1:
         gateway = create_app(config, _rereading(config.server, config_path))
-        server = _OneProcess(config, gateway, started)
+        server = _OneProcess(config, gateway, config_path, started)
         spare_the_collector()
         server.run()
         return
@@ -129,13 +132,43 @@ def _rereading(server: Server, path: Path | None) -> Callable[[], Config] | None
     return reread
 
 
-class _OneProcess(uvicorn.Server):
+class _Noticed(uvicorn.Server):
+    """At SIGTERM it is not ready at once, and stops listening ``notice_s`` later.
+
+    Balancers thus turn away while everybody is still answered. A second signal ends the notice.
+    """
+
+    def __init__(self, config: uvicorn.Config, notice_s: float) -> None:
+        super().__init__(config)
+        self._notice_s = notice_s
+        self._leaves_at_s: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        is_first = self._leaves_at_s is None
+        if not (sig == signal.SIGTERM and self._notice_s and self.started and is_first):
+            super().handle_exit(sig, frame)
+            return
+        self._captured_signals.append(sig)
+        self._leaves_at_s = time.monotonic() + self._notice_s
+        cast(Gateway, self.config.loaded_app).is_draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._leaves_at_s is not None and time.monotonic() >= self._leaves_at_s:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+class _OneProcess(_Noticed):
     """The gateway, and beside it the admin port; SIGHUP reads the configuration again."""
 
-    def __init__(self, config: Config, gateway: Gateway, started: Callable[[], None]) -> None:
-        super().__init__(uvicorn.Config(**uvicorn_settings(config.server, gateway)))
+    def __init__(
+        self, config: Config, gateway: Gateway, path: Path | None, started: Callable[[], None]
+    ) -> None:
+        settings = uvicorn_settings(config.server, gateway)
+        super().__init__(uvicorn.Config(**settings), config.server.notice_s)
         self._gateway = gateway
         self._admin = None if config.admin is None else _AdminServer(gateway, config.admin)
+        self._watched = path if config.server.watch_config else None
         self._on_started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -145,6 +178,9 @@ class _OneProcess(uvicorn.Server):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         if self._admin is not None:
             self._gateway.tasks.spawn("admin", self._admin.serve())
+        if self._watched is not None:
+            watch = watch_file(self._watched, self._gateway.reload_or_log)
+            self._gateway.tasks.spawn("watch_config", watch)
         self._on_started()
 
     def _reload(self) -> None:

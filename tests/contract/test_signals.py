@@ -107,13 +107,19 @@ async def test_https_and_who_is_not_to_be_watched_are_left_alone() -> None:
         assert watched == {id(handles["second"])}
 
 
-async def test_the_engine_gets_session_priority_and_rank() -> None:
+async def test_engine_and_endpoint_picker_get_session_priority_rank_and_objectives() -> None:
     async with stage_with(endpoints=("chat",)) as stage:
         stage.first.will(says(completion()))
         told_headers = {
             "x-session-id": "s1",
             "x-vllm-priority": "-3",
             "x-data-parallel-rank": "2",
+            "x-session-token": "bW9kZWwtMA==",
+            "x-llm-d-inference-objective": "chat",
+            "x-llm-d-inference-fairness-id": "team-a",
+            "x-llm-d-slo-ttft-ms": "200",
+            "x-llm-d-slo-tpot-ms": "12.5",
+            "x-gateway-inference-objective": "chat",
             "x-other": "1",
         }
         for path, body in (
@@ -126,7 +132,11 @@ async def test_the_engine_gets_session_priority_and_rank() -> None:
             assert answer.status_code == 200
             got = stage.first.requests.pop().headers
             assert {k: got.get(k) for k in told_headers} == {**told_headers, "x-other": None}
-        for name, value in (("x-vllm-priority", "high"), ("x-data-parallel-rank", "-1")):
+        for name, value in (
+            ("x-vllm-priority", "high"),
+            ("x-data-parallel-rank", "-1"),
+            ("x-llm-d-slo-ttft-ms", "soon"),
+        ):
             answer = await stage.client.post(
                 "/v1/chat/completions", json=ASK, headers={name: value}
             )

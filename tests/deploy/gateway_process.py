@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,10 @@ thalamus_moe_busiest_expert_share{layer="0",worker="0"} 0.25
 
 
 async def _answers(connection: Connection) -> None:
-    """A stream where a stream is asked for; prompts that begin with a word of command break it."""
+    """A stream where a stream is asked for; prompts that begin with a word of command break it.
+
+    ``slow N`` pauses for N seconds within it.
+    """
     prompt = str(connection.request.body["messages"][-1]["content"])
     if prompt.startswith("refuse") and connection.request.body["model"] == "large":
         await connection.write(b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n")
@@ -59,7 +62,7 @@ async def _answers(connection: Connection) -> None:
         connection.reset()
     else:
         await connection.write(STREAM_HEAD + chunked(event("a")))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(float(prompt[5:]) if prompt.startswith("slow ") else 0.02)
         await connection.write(chunked(*WHOLE[1:]) + b"0\r\n\r\n")
 
 
@@ -143,12 +146,16 @@ def settings(backend: str, port: int, workers: int) -> dict[str, Any]:
 
 
 @contextmanager
-def running_gateway(folder: Path, workers: int = 1, **more: Any) -> Iterator[GatewayProcess]:
+def running_gateway(
+    folder: Path, workers: int = 1, server_settings: Mapping[str, Any] | None = None, **more: Any
+) -> Iterator[GatewayProcess]:
     """Start ``thalamus serve`` and end it, workers and all."""
     with answering_backend() as backend:
         port = free_port()
         config = folder / "thalamus.yaml"
-        config.write_text(yaml.safe_dump({**settings(backend, port, workers), **more}))
+        document = {**settings(backend, port, workers), **more}
+        document["server"] |= server_settings or {}
+        config.write_text(yaml.safe_dump(document))
         log = folder / "gateway.log"
         with log.open("wb") as sink:
             process = subprocess.Popen(

@@ -43,6 +43,12 @@ def complaint(document: dict[str, Any]) -> str:
         (with_backend(url=f"{URL}?key=1"), "models.m.backends.0.url: "),
         ({"models": {"router-x": {"backends": [{"url": URL}]}}}, "models.router-x: "),
         ({**with_backend(), "auth": {"mode": "keys"}, "server": {"workers": 2}}, "auth.mode: "),
+        (
+            {**with_backend(), "server": {"workers": 2, "watch_config": True}},
+            "server.watch_config: one process",
+        ),
+        ({**with_backend(), "server": {"workers": 2, "notice_s": 5}}, "server.notice_s: one "),
+        ({**with_backend(), "router": {"sha256": "ABC"}}, "router.sha256: "),
         ({**with_backend(), "state": {"url": "redis://u:p@x"}}, "state.url: put credentials"),
     ],
 )

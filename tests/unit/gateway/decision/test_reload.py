@@ -1,6 +1,7 @@
 """An artifact that is replaced on disk is taken into use, and what depends on it follows."""
 
 import asyncio
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ from gateway.config import parse_config
 from gateway.decision.endpoints import CHAT
 from gateway.decision.reload import watch_artifact
 from gateway.decision.scoring import LoadedRouters, load_routers
-from gateway.errors import InvalidRequest
+from gateway.errors import ConfigError, InvalidRequest
 from gateway.parts import Parts, build_parts
 from gateway.pipeline import Incoming
 from gateway.tenancy.principals import ANONYMOUS
@@ -81,3 +82,16 @@ def test_a_promise_made_with_the_old_router_is_void(folder: Path, tmp_path: Path
     parts.adopt_routers(load_routers(parts.config))
     with pytest.raises(InvalidRequest, match=r"no router\.calibration"):
         plan()
+
+
+async def test_an_artifact_with_another_sum_than_the_configured_one_is_not_taken(
+    folder: Path,
+) -> None:
+    manifest = folder / "manifest.json"
+    sha256 = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    parts = parts_with(folder, sha256=sha256)
+    version = parts.pipeline.scorer.version()
+    await asyncio.to_thread(remove_model_command, folder, "smollm2-135m-math")
+    with pytest.raises(ConfigError, match=r"router.sha256: .*manifest.json has "):
+        load_routers(parts.config)
+    assert parts.pipeline.scorer.version() == version
