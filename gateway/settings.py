@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     HttpUrl,
     SecretStr,
 )
 
+from gateway.learning_settings import Learning
+from gateway.section import Section as _Section
 from policies.presets import PROFILES
 from policies.types import GOALS
 
@@ -116,12 +116,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 ProfileName = Annotated[str, AfterValidator(_check_profile)]
 GoalName = Annotated[str, AfterValidator(_check_goal)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class Server(_Section):
@@ -396,5 +390,6 @@ class Config(_Section):
     hedging: Hedging = Hedging()
     decision_log: DecisionLog | None = None
     policies: Policies = Policies()
+    learning: Learning | None = None
     models: Mapping[Name, Model] = Field(min_length=1)
     """Models by the name that clients use."""

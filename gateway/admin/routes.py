@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import Body, Depends, FastAPI, Query, Request, Response
 
+from gateway.admin.learning import add_learning_routes
 from gateway.api.error_answers import answer_errors
 from gateway.app import Gateway
 from gateway.decision.catalog import CatalogModel
@@ -34,6 +35,7 @@ def admin_app(gateway: Gateway, admin: Admin) -> FastAPI:
     _add_backend_routes(app, gateway)
     _add_key_routes(app, gateway)
     _add_usage_route(app, gateway)
+    add_learning_routes(app, gateway)
     answer_errors(app)
     return app
 

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
+from gateway.console.learning import learning_router
 from gateway.errors import GatewayError
 from gateway.ledger.accounting import NANOS_PER_USD, LedgerRow
 from gateway.parts import Parts
@@ -19,6 +20,7 @@ _SHOWN = 25
 def console_app(parts: Parts) -> FastAPI:
     """Build the app that is mounted at ``/console``."""
     app = FastAPI(openapi_url=None)
+    app.include_router(learning_router(parts))
 
     @app.get("/api/recent")
     def recent(request: Request) -> list[dict[str, Any]]:

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.decision.scoring import LoadedRouters, load_routers
+from gateway.decision.scoring import LoadedRouters, artifact_folder, load_routers
 from gateway.errors import ConfigError
 from gateway.settings import Config
-from router_models.artifact import MANIFEST, resolve
+from router_models.artifact import MANIFEST
 
 _log = logging.getLogger(__name__)
 
@@ -25,16 +25,15 @@ async def watch_artifact(
 ) -> None:
     """Load the artifact whenever its manifest is another file, and hand it over; runs for ever.
 
-    It ends at once where no artifact is configured. One that cannot be loaded is logged once and
-    changes nothing. Files are read in a thread.
+    It ends at once where there is none and nothing is learnt. One that cannot be loaded is logged
+    once and changes nothing. Files are read in a thread.
     """
-    if config.router.artifact == "none":
+    if config.router.artifact == "none" and config.learning is None:
         return
-    manifest = resolve(config.router.artifact) / MANIFEST
-    seen = await asyncio.to_thread(stamp_of, manifest)
+    seen = await asyncio.to_thread(_stamp_in_force, config)
     while True:
         await asyncio.sleep(period_s)
-        found = await asyncio.to_thread(stamp_of, manifest)
+        found = await asyncio.to_thread(_stamp_in_force, config)
         if found is None or found == seen:
             continue
         seen = found
@@ -45,6 +44,11 @@ async def watch_artifact(
             continue
         adopt(routers)
         _log.info("router %s is in use", routers.version())
+
+
+def _stamp_in_force(config: Config) -> Stamp | None:
+    folder = artifact_folder(config)
+    return None if folder is None else stamp_of(folder / MANIFEST)
 
 
 def stamp_of(path: Path) -> Stamp | None:

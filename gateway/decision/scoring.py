@@ -80,14 +80,21 @@ class LoadedRouters(msgspec.Struct, frozen=True):
         return "none" if router is None else router.version
 
 
+def artifact_folder(config: Config) -> Path | None:
+    """Where routers are read from: what learning promoted, else what is configured, None for none."""
+    if config.learning is not None and config.learning.active.is_symlink():
+        return config.learning.active.resolve()  # one version, whatever is promoted meanwhile
+    return None if config.router.artifact == "none" else resolve(config.router.artifact)
+
+
 def load_routers(config: Config) -> LoadedRouters:
-    """Load the artifact that the configuration names.
+    """Load the artifact in force.
 
     Raises ConfigError with the artifact's own reason when it cannot be trusted.
     """
-    if config.router.artifact == "none":
+    folder = artifact_folder(config)
+    if folder is None:
         return LoadedRouters()
-    folder: Path = resolve(config.router.artifact)
     try:
         suite = load_suite(folder)
     except ArtifactError as error:

@@ -1,0 +1,1 @@
+"""The loop that learns routers from traffic: versions, evidence, judgement. The gateway only reads."""
