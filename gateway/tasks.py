@@ -1,4 +1,4 @@
-"""Supervised tasks: the only place that starts one."""
+"""Supervised tasks that live long or run side by side; a request's own work is a strand."""
 
 from __future__ import annotations
 
@@ -10,18 +10,6 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-
-
-def start_task(
-    work: Coroutine[Any, Any, None],
-    loop: asyncio.AbstractEventLoop,
-    kept_in: set[asyncio.Task[None]],
-) -> asyncio.Task[None]:
-    """Start ``work``, which handles its own errors; ``kept_in`` holds it until it ends."""
-    task = loop.create_task(work)
-    kept_in.add(task)
-    task.add_done_callback(kept_in.discard)
-    return task
 
 
 class TaskGroup:

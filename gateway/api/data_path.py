@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gateway.api.exchange import Exchange
+from gateway.api.exchange import Bounds, Exchange
 from gateway.clock import Clock
 from gateway.decision.endpoints import COUNT_TOKENS, MESSAGES, Endpoint
 from gateway.errors import ClientGone, GatewayError, Overloaded
@@ -22,17 +22,18 @@ class DataRoute:
         self, endpoint: Endpoint, pipeline: Pipeline, config: Config, clock: Clock
     ) -> None:
         self._endpoint = endpoint
-        self.error_body = endpoint.error_body
+        self._is_anthropic = endpoint in (MESSAGES, COUNT_TOKENS)
         self._pipeline = pipeline
         self._clock = clock
-        self.max_body_bytes = config.server.max_body_bytes
-        self.send_s = config.timeouts.send_s
+        self.bounds = Bounds(
+            config.server.max_body_bytes, config.timeouts.send_s, endpoint.error_body
+        )
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer a request that has arrived whole. Whatever happens, the client hears of an end."""
         request_id = exchange.request_id
         headers = exchange.headers
-        if self._endpoint in (MESSAGES, COUNT_TOKENS) and "x-api-key" in headers:
+        if self._is_anthropic and "x-api-key" in headers:
             # Where Anthropic's clients put it.
             headers.setdefault("authorization", f"Bearer {headers['x-api-key']}")
         incoming = Incoming(
@@ -60,7 +61,8 @@ class DataRoute:
             internal = GatewayError("an internal error occurred")
             exchange.fail_now(internal, _identity(request_id))
         finally:
-            exchange.abort()
+            if not exchange.response_complete:
+                exchange.abort()
 
 
 def _identity(request_id: str) -> dict[str, str]:

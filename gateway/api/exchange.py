@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Protocol
 
+import msgspec
+
 from gateway.errors import BodyTooLarge, ClientGone, GatewayError, InvalidRequest, UnsupportedMedia
 from gateway.ids import new_id
+from gateway.strands import in_task
 from gateway.upstream.wires.wire import ErrorEvent
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -51,58 +54,45 @@ class Connection(Protocol):
     def on_response_complete(self) -> None: ...
 
 
+class Bounds(msgspec.Struct, frozen=True):
+    """What a client may send, how long it may take to read, and how it is told of an error."""
+
+    max_body_bytes: int
+    send_s: float
+    error_body: Callable[[GatewayError], bytes] = GatewayError.body
+
+
+#: For the answer to what never became a request.
+NO_BOUNDS = Bounds(0, 0.0)
+
+
 class Exchange:
     """See pipeline.Reply. ``response_complete`` and ``keep_alive`` are read by uvicorn's protocol."""
 
-    __slots__ = (
-        "_body_bytes",
-        "_connection",
-        "_error_body",
-        "_error_event",
-        "_has_begun",
-        "_is_chunked",
-        "_max_body_bytes",
-        "_pieces",
-        "_send_s",
-        "headers",
-        "is_head_request",
-        "is_http_1_0",
-        "is_received",
-        "keep_alive",
-        "request_id",
-        "response_complete",
-    )
+    # What most exchanges never change stands here once.
+    is_http_1_0 = False
+    is_head_request = False
+    is_received = False
+    response_complete = False
+    _body_bytes = 0
+    _has_begun = False
+    _is_chunked = False
+    _error_event: ErrorEvent | None = None
 
     def __init__(
-        self,
-        connection: Connection,
-        headers: Iterable[tuple[bytes, bytes]],
-        *,
-        keep_alive: bool,
-        max_body_bytes: int,
-        send_s: float,
-        error_body: Callable[[GatewayError], bytes] = GatewayError.body,
+        self, connection: Connection, headers: dict[str, str], bounds: Bounds, *, keep_alive: bool
     ) -> None:
+        """``headers`` are by lower-case name; they become the exchange's own."""
         self._connection = connection
-        self._error_body = error_body
-        self._error_event: ErrorEvent | None = None
-        self.headers: dict[str, str] = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in headers
-        }
-        told = self.headers.get("x-request-id")
-        is_told = told is not None and _REQUEST_ID.fullmatch(told) is not None
-        self.request_id = told if told and is_told else new_id("req_")
+        self._bounds = bounds
+        self.headers = headers
+        told = headers.get("x-request-id")
+        if told is not None and _REQUEST_ID.fullmatch(told) is not None:
+            self.request_id = told
+        else:
+            self.request_id = new_id("req_")
         self.keep_alive = keep_alive
-        self.is_http_1_0 = False
-        self.is_head_request = False
-        self.is_received = False
-        self.response_complete = False
-        self._max_body_bytes = max_body_bytes
-        self._send_s = send_s
         self._pieces: list[bytes] = []
-        self._body_bytes = 0
-        self._has_begun = False
-        self._is_chunked = False
 
     # receiving
 
@@ -113,24 +103,25 @@ class Exchange:
             essence = kind.partition(";")[0].strip()
             if not essence.lower().endswith("json"):
                 raise UnsupportedMedia(f"send content-type: application/json, not {kind[:80]!r}")
-        if self.headers.get("content-encoding", "identity").lower() != "identity":
+        encoding = self.headers.get("content-encoding")
+        if encoding is not None and encoding.lower() != "identity":
             raise UnsupportedMedia("send the body without a content-encoding")
         length = self.headers.get("content-length", "0")
         if not length.isdecimal():
             raise InvalidRequest("content-length is not a number")
-        if int(length) > self._max_body_bytes:
+        if int(length) > self._bounds.max_body_bytes:
             raise self._too_large()
 
     def receive(self, piece: bytes) -> None:
         """Take a piece of the body. Raises BodyTooLarge."""
         self._body_bytes += len(piece)
-        if self._body_bytes > self._max_body_bytes:
+        if self._body_bytes > self._bounds.max_body_bytes:
             self._pieces.clear()
             raise self._too_large()
         self._pieces.append(piece)
 
     def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"the body exceeds {self._max_body_bytes} bytes")
+        return BodyTooLarge(f"the body exceeds {self._bounds.max_body_bytes} bytes")
 
     def take_body(self) -> bytes:
         """Return the whole body; it is kept no longer here."""
@@ -193,7 +184,7 @@ class Exchange:
         if error.retry_after_s is not None:
             extra["retry-after"] = str(error.retry_after_s)
             extra["retry-after-ms"] = str(1_000 * error.retry_after_s)
-        self.answer_now(error.status, extra, self._error_body(error))
+        self.answer_now(error.status, extra, self._bounds.error_body(error))
 
     def answer_now(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Write a whole answer without waiting for the client to read it."""
@@ -228,8 +219,9 @@ class Exchange:
         self._connection.on_response_complete()
 
     async def _drain(self) -> None:
+        await in_task()
         try:
-            async with asyncio.timeout(self._send_s):
+            async with asyncio.timeout(self._bounds.send_s):
                 await self._connection.flow.drain()
         except TimeoutError as error:
             # Closing would wait for the client to read what is buffered, perhaps for ever.

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.api.data_path import DataRoute
-from gateway.api.exchange import Exchange
+from gateway.api.exchange import NO_BOUNDS, Exchange
 from gateway.app import Gateway
 from gateway.errors import (
     BodyTooLarge,
@@ -23,7 +24,7 @@ from gateway.errors import (
     MethodNotAllowed,
     ReceiptTimeout,
 )
-from gateway.tasks import start_task
+from gateway.strands import Cancellable, Strand
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
@@ -31,6 +32,20 @@ _HEAD_TOO_LARGE = HeadersTooLarge(
     f"send at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes of them"
 )
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: The event loop's clock ticks in milliseconds, and a timer may come within one.
+_TIMER_GRAIN_S = 0.01
+#: Names of headers as clients write them, in lower case; looked up, not made anew for each request.
+_FIELD_NAMES = {
+    spelled.encode(): name
+    for name in (
+        *("accept", "accept-encoding", "accept-language", "authorization", "connection"),
+        *("content-length", "content-type", "host", "traceparent", "user-agent", "x-request-id"),
+        *("x-stainless-arch", "x-stainless-async", "x-stainless-lang", "x-stainless-os"),
+        *("x-stainless-package-version", "x-stainless-retry-count", "x-stainless-runtime"),
+        *("x-stainless-runtime-version", "x-stainless-read-timeout", "x-stainless-helper-method"),
+    )
+    for spelled in (name, name.title())
+}
 
 
 class _NobodyWaits:
@@ -42,24 +57,16 @@ class _NobodyWaits:
 class TrafficCycle(Exchange):
     """An exchange in the place where uvicorn's protocol keeps what it is answering."""
 
-    __slots__ = ("_has_turn", "_route", "disconnected", "expects_continue", "is_post", "task")
     message_event = _NobodyWaits()
+    disconnected = False
+    expects_continue = False
+    is_post = True
+    strand: Strand | None = None
+    _has_turn = False
 
     def __init__(self, protocol: GuardedHttp, route: DataRoute, *, keep_alive: bool) -> None:
-        super().__init__(
-            protocol,
-            protocol.headers,
-            keep_alive=keep_alive,
-            max_body_bytes=route.max_body_bytes,
-            send_s=route.send_s,
-            error_body=route.error_body,
-        )
+        super().__init__(protocol, protocol.fields, route.bounds, keep_alive=keep_alive)
         self._route = route
-        self.disconnected = False
-        self.expects_continue = protocol.expect_100_continue
-        self.is_post = True
-        self.task: asyncio.Task[None] | None = None
-        self._has_turn = False
 
     def refuse(self, error: GatewayError) -> None:
         """Answer at once; what still arrives of the body is ignored."""
@@ -87,7 +94,8 @@ class TrafficCycle(Exchange):
 
     def _start_when_ready(self, protocol: GuardedHttp) -> None:
         if self._has_turn and self.is_received and not self.response_complete:
-            self.task = start_task(self._route.serve(self), protocol.loop, protocol.tasks)
+            self.strand = Strand(self._route.serve(self), protocol.loop, protocol.strands)
+            self.strand.advance()
 
 
 class GuardedHttp(HttpToolsProtocol):
@@ -96,12 +104,17 @@ class GuardedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gateway = cast(Gateway, self.app)
+        self._data_routes = self._gateway.data_routes
         self._receive_s = self._gateway.parts.config.timeouts.receive_s
+        self.strands = cast("set[Cancellable]", self.tasks)
+        #: The headers of the request, by lower-case name.
+        self.fields: dict[str, str] = {}
         self._is_in_head = False
         self._is_receiving = False
-        self._head_bytes = self._field_bytes = self._hosts = 0
+        self._head_bytes = 0
         self._is_head_too_large = False
         self._receipt_timer: asyncio.TimerHandle | None = None
+        self._idle_since_s = 0.0
         self._standing_headers: tuple[object, str] = (None, "")
 
     # asyncio.Protocol
@@ -109,13 +122,18 @@ class GuardedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         # Who connects and asks nothing is let go like one who has nothing more to ask.
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self._idle_since_s = self.loop.time()
+        self._watch_idleness(self.timeout_keep_alive)
 
     def data_received(self, data: bytes) -> None:
         continues_head = self._is_in_head
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._unsupported_upgrade_warning()
+        except httptools.HttpParserError:
+            self.send_400_response("")
+            return
         if continues_head and self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -130,53 +148,50 @@ class GuardedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_receipt_timer()
         for cycle in (self.cycle, *(queued for queued, _ in self.pipeline)):
-            task = getattr(cycle, "task", None)
-            if task is not None and not cycle.response_complete:
-                task.cancel()
+            strand = getattr(cycle, "strand", None)
+            if strand is not None and not cycle.response_complete:
+                strand.cancel()
         super().connection_lost(exc)
-        if self.timeout_keep_alive_task is not None:
-            self._unset_keepalive_if_required()
+        super()._unset_keepalive_if_required()
 
     # httptools callbacks
 
     def on_message_begin(self) -> None:
         self._is_in_head = self._is_receiving = True
-        self._head_bytes = self._field_bytes = self._hosts = 0
+        self._head_bytes = 0
         # The scope of ASGI is left to who takes that way.
         self.url = b""
-        self.expect_100_continue = False
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._field_bytes += len(name) + len(value)
-        if len(self.headers) >= MAX_HEADERS or self._field_bytes > MAX_HEAD_BYTES:
+        if len(self.headers) >= MAX_HEADERS:
             self._is_head_too_large = True
             raise ValueError("headers beyond bounds")
-        name = name.lower()
-        if name == b"host":
-            self._hosts += 1
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        version = self.parser.get_http_version()
+        expects_continue = self._read_fields(version)
         self._is_in_head = False
-        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):
-            raise ValueError("RFC 9112 §3.2 asks for one host")
-        route = self._gateway.data_routes.get(self.url.partition(b"?")[0])
+        route = self._data_routes.get(self.url) or self._data_routes.get(
+            self.url.partition(b"?")[0]
+        )
         if route is None:
+            self.expect_100_continue = expects_continue
             self._enter_asgi()
             return
         earlier = self.cycle
-        version = self.parser.get_http_version()
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
         if self._gateway.is_draining:  # its next request is better sent elsewhere
             keep_alive = False
         cycle = TrafficCycle(self, route, keep_alive=keep_alive)
-        cycle.is_http_1_0 = version == "1.0"
+        cycle.expects_continue = expects_continue
         method = self.parser.get_method()
-        cycle.is_post = method == b"POST"
-        cycle.is_head_request = method == b"HEAD"
+        if method != b"POST":
+            cycle.is_post = False
+            cycle.is_head_request = method == b"HEAD"
+        if version == "1.0":
+            cycle.is_http_1_0 = True
         self.cycle = cast(RequestResponseCycle, cycle)
         if earlier is None or earlier.response_complete:
             cycle.begin(self)
@@ -184,11 +199,30 @@ class GuardedHttp(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
+    def _read_fields(self, version: str) -> bool:
+        """Take the headers in; return whether the client waits to be told to go on."""
+        fields: dict[str, str] = {}
+        size = hosts = 0
+        for name, value in self.headers:
+            size += len(name) + len(value)
+            field = _FIELD_NAMES.get(name) or name.lower().decode("latin-1")
+            if field == "host":
+                hosts += 1
+            fields[field] = value.decode("latin-1")
+        if size > MAX_HEAD_BYTES:
+            self._is_head_too_large = True
+            raise ValueError("headers beyond bounds")
+        if hosts != 1 and (hosts or version == "1.1"):
+            raise ValueError("RFC 9112 §3.2 asks for one host")
+        self.fields = fields
+        return fields.get("expect", "").lower() == "100-continue"
+
     def _enter_asgi(self) -> None:
         url, headers, expects_continue = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects_continue
-        self.headers.extend(headers)  # the list that the scope holds
+        # Into the list that the scope holds.
+        self.headers.extend([(name.lower(), value) for name, value in headers])
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -233,11 +267,40 @@ class GuardedHttp(HttpToolsProtocol):
         else:
             self._reject(InvalidRequest("this is not a valid HTTP request", code="invalid_http"))
 
+    # keeping a connection that has nothing to do
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since_s = self.loop.time()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """The timer outlives many requests: it looks at what happened since, and goes on."""
+
+    def _watch_idleness(self, after_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            after_s, self.timeout_keep_alive_handler
+        )
+
     def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size() > 0:
+        if self.transport.is_closing():
+            return
+        is_busy = self._is_receiving or (
+            self.cycle is not None and not self.cycle.response_complete
+        )
+        idle_s = 0.0 if is_busy else self.loop.time() - self._idle_since_s
+        if idle_s < self.timeout_keep_alive - _TIMER_GRAIN_S:
+            self._watch_idleness(self.timeout_keep_alive - idle_s)
+        elif self.transport.get_write_buffer_size() > 0:
             self.transport.abort()
         else:
-            super().timeout_keep_alive_handler()
+            self.transport.close()
 
     def _receipt_expired(self) -> None:
         self._receipt_timer = None
@@ -251,9 +314,9 @@ class GuardedHttp(HttpToolsProtocol):
         cycle: object = self.cycle
         is_idle = self.cycle is None or self.cycle.response_complete
         if is_idle and (self._is_in_head or not self._is_receiving):
-            exchange = Exchange(self, (), keep_alive=False, max_body_bytes=0, send_s=0)
+            exchange = Exchange(self, {}, NO_BOUNDS, keep_alive=False)
             exchange.fail_now(error, {"x-request-id": exchange.request_id})
-        elif isinstance(cycle, TrafficCycle) and cycle.task is None and not is_idle:
+        elif isinstance(cycle, TrafficCycle) and cycle.strand is None and not is_idle:
             cycle.keep_alive = False
             cycle.refuse(error)
         self.transport.close()

@@ -26,6 +26,7 @@ from redis.retry import Retry as BlockingRetry
 
 from gateway.errors import ConfigError, StoreAway
 from gateway.settings import State
+from gateway.strands import in_task
 from gateway.tasks import TaskGroup
 from gateway.telemetry.metrics import Metrics
 from gateway.tenancy.keys import Key
@@ -111,6 +112,7 @@ class SharedStore:
             raise StoreAway("Redis is away")
         answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._put(_Call(script, tuple(keys), args, answer))
+        await in_task()
         try:
             async with asyncio.timeout(self._command_s):
                 return await answer

@@ -6,7 +6,7 @@ stream, its first event is parsed. Before that another backend may be asked; aft
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
@@ -97,9 +97,9 @@ class OpenAnswer(msgspec.Struct):
     attempt: Attempt
     wire: Wire
     response: UpstreamResponse
-    parser: SseParser
-    events: list[bytes]
-    body: bytes
+    parser: SseParser = msgspec.field(default_factory=SseParser)
+    events: list[bytes] = []
+    body: bytes = b""
 
     def note_end(self, events: int, began_s: float, now_s: float) -> None:
         """Tell the backend's health that a stream came to its end, and how fast it was."""
@@ -120,25 +120,26 @@ class OpenAnswer(msgspec.Struct):
 class _Order:
     """The backends to ask, one after the other."""
 
+    __slots__ = ("_next", "_plan")
+
     def __init__(self, plan: Iterable[tuple[str, BackendHandle]]) -> None:
         self._plan = iter(plan)
         self._next: tuple[str, BackendHandle] | None = None
 
-    def __iter__(self) -> Iterator[tuple[str, BackendHandle]]:
-        while (entry := self._take()) is not None:
-            yield entry
+    def __iter__(self) -> _Order:
+        return self
+
+    def __next__(self) -> tuple[str, BackendHandle]:
+        entry, self._next = self._next, None
+        return entry or next(self._plan)
 
     def other_of(self, model: str) -> BackendHandle | None:
         """The next backend, if it serves this model, which is then taken."""
-        self._next = self._take()
+        self._next = next(self, None)
         if self._next is None or self._next[0] != model:
             return None
         entry, self._next = self._next, None
         return entry[1]
-
-    def _take(self) -> tuple[str, BackendHandle] | None:
-        entry, self._next = self._next, None
-        return entry or next(self._plan, None)
 
 
 class Dispatcher:
@@ -167,8 +168,10 @@ class Dispatcher:
         order = _Order(plan)
         why = "no backend of the chosen models can be asked now"
         for model, backend in order:
-            trail.intended = trail.intended or model
-            if backend.health.throttle.spares(self._clock.monotonic_s()):
+            if trail.intended is None:
+                trail.intended = model
+            throttle = backend.health.throttle
+            if not throttle.is_calm and throttle.spares(self._clock.monotonic_s()):
                 self._metrics.upstream_attempts.labels(backend.name, "spared").inc()
                 why = "the backends of the chosen models turn requests away"
                 continue
@@ -176,7 +179,9 @@ class Dispatcher:
                 break
             attempt = Attempt(model, backend)
             trail.attempts.append(attempt)
-            after_s = self._hedges_after_s(backend, call, trail)
+            after_s = None
+            if call.is_stream and self._hedging.share:
+                after_s = self._hedges_after_s(backend, trail)
             try:
                 if after_s is None:
                     return await self._attempt(attempt, call)
@@ -187,14 +192,12 @@ class Dispatcher:
                 failure = error
         raise failure or NoUsableBackend(why)
 
-    def _hedges_after_s(
-        self, backend: BackendHandle, call: UpstreamCall, trail: Trail
-    ) -> float | None:
+    def _hedges_after_s(self, backend: BackendHandle, trail: Trail) -> float | None:
         """How long to wait for a stream before a second backend is asked, too; None: for ever.
 
         Never after a failure: a second request would double the load of what is in trouble.
         """
-        if not self._hedging.share or not call.is_stream or trail.count > 1:
+        if trail.count > 1:
             return None
         self._hedges.deposit()
         slow_ms = backend.health.slow_ms(self._hedging.after)
@@ -231,33 +234,33 @@ class Dispatcher:
         return False
 
     async def _attempt(self, attempt: Attempt, call: UpstreamCall) -> OpenAnswer:
-        try:
-            return await self._ask(attempt, call.question_for(attempt.backend), call)
-        except UpstreamError as error:
-            self._note_failure(attempt, error)
-            raise
-
-    async def _ask(self, attempt: Attempt, question: Question, call: UpstreamCall) -> OpenAnswer:
         backend = attempt.backend
-        started_s = self._clock.monotonic_s()
-        backend.health.begin(started_s)
+        health = backend.health
         response: UpstreamResponse | None = None
+        question = call.question_for(backend)
+        started_s = self._clock.monotonic_s()
+        health.begin(started_s)
         try:
             response = await self._open(backend, question, call)
-            answer = OpenAnswer(attempt, question.wire, response, SseParser(), [], b"")
-            await self._read_first(answer, call, started_s)
-        except BaseException:
-            backend.health.inflight -= 1
+            answer = OpenAnswer(attempt, question.wire, response)
+            if call.is_stream:
+                await self._read_first_event(answer, started_s)
+            else:
+                await self._read_whole(answer, started_s)
+        except BaseException as error:
+            health.inflight -= 1
             if response is not None:
                 await response.close()
+            if isinstance(error, UpstreamError):
+                self._note_failure(attempt, error)
             raise
         now_s = self._clock.monotonic_s()
         if call.is_stream:
-            backend.health.open()
-            backend.health.note_first_token((now_s - started_s) * 1e3)
+            health.open()
+            health.note_first_token((now_s - started_s) * 1e3)
         else:
-            backend.health.succeed(now_s)
-        backend.health.throttle.note(now_s, accepted=True)
+            health.succeed(now_s)
+        health.throttle.note(now_s, accepted=True)
         self._metrics.upstream_attempts.labels(backend.name, "ok").inc()
         return answer
 
@@ -274,23 +277,37 @@ class Dispatcher:
                 stale = error
         raise stale
 
-    async def _read_first(self, answer: OpenAnswer, call: UpstreamCall, started_s: float) -> None:
-        """Read as much as commits the answer: all of a plain one, the first event of a stream."""
-        response = answer.response
+    async def _check_head(
+        self, response: UpstreamResponse, expected: str, started_s: float
+    ) -> None:
+        """Raise for an answer that is a refusal, or not of the kind that was asked for."""
         if response.status != 200:
             refusal = read_refusal(response.status, await self._read_error(response, started_s))
             refusal.retry_after_s = read_retry_after(response.headers)
             raise refusal
-        if response.headers.get("content-encoding", "identity") != "identity":
+        headers = response.headers
+        if headers.get("content-encoding", "identity") != "identity":
             raise BadUpstreamAnswer("the backend encoded its answer, which was not asked for")
-        content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        expected = "text/event-stream" if call.is_stream else "application/json"
+        content_type = headers.get("content-type", "")
         if content_type != expected:
-            raise BadUpstreamAnswer(f"the backend answered {content_type!r}, not {expected}")
-        if not call.is_stream:
-            answer.body = await self._read_all(response, started_s)
-            answer.wire.check_answer(answer.body)
-            return
+            essence = content_type.partition(";")[0].strip().lower()
+            if essence != expected:
+                raise BadUpstreamAnswer(f"the backend answered {essence!r}, not {expected}")
+
+    async def _read_whole(self, answer: OpenAnswer, started_s: float) -> None:
+        """Read all of an answer that is no stream, which commits it."""
+        response = answer.response
+        await self._check_head(response, "application/json", started_s)
+        body = response.take_whole()
+        if body is None or len(body) > MAX_ANSWER_BYTES:
+            body = await self._read_all(response, started_s, body or b"")
+        answer.body = body
+        answer.wire.check_answer(body)
+
+    async def _read_first_event(self, answer: OpenAnswer, started_s: float) -> None:
+        """Read a stream up to its first event, which commits it."""
+        response = answer.response
+        await self._check_head(response, "text/event-stream", started_s)
         while not answer.events:
             piece = await response.read(self._first_token_remains_s(started_s))
             if not piece:
@@ -313,18 +330,17 @@ class Dispatcher:
             pass
         return body
 
-    async def _read_all(self, response: UpstreamResponse, started_s: float) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        while True:
+    async def _read_all(self, response: UpstreamResponse, started_s: float, begun: bytes) -> bytes:
+        pieces = [begun]
+        size = len(begun)
+        while size <= MAX_ANSWER_BYTES:
             remaining_s = started_s + self._timeouts.total_s - self._clock.monotonic_s()
             piece = await response.read(max(0.0, remaining_s))
             if not piece:
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                return b"".join(pieces)
             pieces.append(piece)
             size += len(piece)
-            if size > MAX_ANSWER_BYTES:
-                raise BadUpstreamAnswer(f"the backend's answer exceeds {MAX_ANSWER_BYTES} bytes")
+        raise BadUpstreamAnswer(f"the backend's answer exceeds {MAX_ANSWER_BYTES} bytes")
 
     def _note_failure(self, attempt: Attempt, error: UpstreamError) -> None:
         backend = attempt.backend

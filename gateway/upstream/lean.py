@@ -21,6 +21,7 @@ from gateway.errors import (
     StaleConnection,
     UpstreamError,
 )
+from gateway.strands import Wait, in_task
 from gateway.upstream.deadlines import Deadlines
 
 #: An idle connection is not reused after this long: vLLM and uvicorn close theirs after 5 s.
@@ -30,6 +31,17 @@ HIGH_WATER_BYTES = 256 * 1024
 MAX_HEADERS = 128
 #: Bytes before the body, of interim answers too; what one read of the socket brings may come on top.
 MAX_HEAD_BYTES = 64 * 1024
+_NO_BEGINNING = "the backend did not begin to answer in time"
+_NO_END = "the backend stopped sending"
+#: Names of headers as servers write them, in lower case; looked up, not made anew for each answer.
+_FIELD_NAMES = {
+    spelled.encode(): name
+    for name in (
+        *("connection", "content-encoding", "content-length", "content-type", "date", "keep-alive"),
+        *("server", "transfer-encoding", "x-request-id"),
+    )
+    for spelled in (name, name.title())
+}
 
 
 class LeanClient:
@@ -43,6 +55,7 @@ class LeanClient:
         self._prefix = parts.path.rstrip("/")
         fixed = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._fixed_head = f"host: {parts.netloc}\r\n{fixed}".encode("latin-1")
+        self._begins: dict[tuple[str, str], bytes] = {}
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
 
@@ -54,21 +67,26 @@ class LeanClient:
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, deadlines: Deadlines
     ) -> LeanResponse:
         """Send a request and wait for the answer's head; see Transport.open."""
-        head = b"%b %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n" % (
-            method.encode(),
-            self._prefix.encode(),
-            path.encode(),
-            self._fixed_head,
-            "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1"),
+        begin = self._begins.get((method, path))
+        if begin is None:
+            begin = f"{method} {self._prefix}{path} HTTP/1.1\r\n".encode() + self._fixed_head
+            self._begins[method, path] = begin
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        question = b"%b%bcontent-length: %d\r\n\r\n%b" % (
+            begin,
+            lines.encode("latin-1"),
             len(body),
+            body,
         )
         connection = self._take_idle()
         if connection is None:
             connection = await self._connect(deadlines.connect_s)
         self._busy.add(connection)
         try:
-            connection.send(head + body)
-            await connection.head_arrives(deadlines.first_byte_s)
+            connection.send(question)
+            deadline_s = connection.now_s() + deadlines.first_byte_s
+            while not connection.has_head:
+                await connection.news(deadline_s, _NO_BEGINNING)
         except BaseException:
             self._release(connection, reusable=False)
             raise
@@ -77,13 +95,15 @@ class LeanClient:
     def _take_idle(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if not connection.is_closed and connection.idle_s() < IDLE_EXPIRY_S:
+            idle_s = connection.now_s() - connection.idle_since_s
+            if not connection.is_closed and idle_s < IDLE_EXPIRY_S:
                 return connection
             connection.abort()
         return None
 
     async def _connect(self, timeout_s: float) -> _Connection:
         loop = asyncio.get_running_loop()
+        await in_task()
         try:
             async with asyncio.timeout(timeout_s):
                 _, connection = await loop.create_connection(
@@ -97,17 +117,15 @@ class LeanClient:
 
     def _release(self, connection: _Connection, *, reusable: bool) -> None:
         self._busy.discard(connection)
-        if reusable and not connection.is_closed:
-            connection.begin_idling()
-            self._idle.append(connection)
-            self._drop_expired()
-        else:
+        if not reusable:
             connection.abort()
-
-    def _drop_expired(self) -> None:
-        """Close what has idled too long; the newest is taken first, so the oldest lie in front."""
-        while self._idle and self._idle[0].idle_s() >= IDLE_EXPIRY_S:
-            self._idle.pop(0).abort()
+            return
+        now_s = connection.idle_since_s = connection.now_s()
+        idle = self._idle
+        idle.append(connection)
+        # The newest is taken first, so those that have idled too long lie in front.
+        while now_s - idle[0].idle_since_s >= IDLE_EXPIRY_S:
+            idle.pop(0).abort()
 
     async def close(self) -> None:
         """Close every connection, idle or busy."""
@@ -128,11 +146,23 @@ class LeanResponse:
         self._connection: _Connection | None = connection
         self._release = release
 
+    def take_whole(self) -> bytes | None:
+        """Return all of the body where all of it is here, else None and nothing is taken."""
+        connection = self._connection
+        return connection.take() if connection is not None and connection.is_complete else None
+
     async def read(self, timeout_s: float) -> bytes:
         """Return the next piece of the body, b"" at its end; see UpstreamResponse.read."""
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return b""
-        return await self._connection.read(timeout_s)
+        # Framing alone is no progress: one deadline, whatever arrives between two pieces of body.
+        deadline_s = connection.now_s() + timeout_s
+        while not connection.has_piece:
+            if connection.is_complete:
+                return b""
+            await connection.news(deadline_s, _NO_END)
+        return connection.take()
 
     async def close(self) -> None:
         """Give the connection back when the answer was read to its end, else close it."""
@@ -144,109 +174,90 @@ class LeanResponse:
 class _Connection(asyncio.Protocol):
     """One socket: one exchange at a time, parsed by httptools as bytes arrive."""
 
+    # What a new connection begins with, and every exchange anew: see ``send``.
+    status = 0
+    idle_since_s = 0.0
+    is_closed = False
+    has_head = False
+    is_complete = False
+    _keeps_alive = False
+    _received_any = False
+    _is_paused = False
+    _buffered = 0
+    _head_bytes = 0
+    _header_count = 0
+    _exchanges = 0
+    _deadline_s = 0.0
+    _complaint = ""
+    _failure: UpstreamError | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _transport: asyncio.Transport | None = None
+
     def __init__(self) -> None:
-        self.is_closed = False
-        self._idle_since = 0.0
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self._transport: asyncio.Transport | None = None
-        self._exchanges = 0
-        self._failure: UpstreamError | None = None
         self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline = 0.0
-        self._complaint = ""
-        self._is_paused = False
-        self._begin()
-
-    def _begin(self) -> None:
+        self.now_s = self._loop.time
+        self._wait = Wait(self._loop)
         self._parser = httptools.HttpResponseParser(self)
-        self.headers = {}
+        self.headers: dict[str, str] = {}
         self._pieces: list[bytes] = []
-        self._buffered = 0
-        self._received_any = False
-        self._has_head = False
-        self._head_bytes = 0
-        self._header_count = 0
-        self._is_complete = False
-        self._keeps_alive = False
 
-    def begin_idling(self) -> None:
-        self._idle_since = self._loop.time()
-
-    def idle_s(self) -> float:
-        return self._loop.time() - self._idle_since
+    @property
+    def has_piece(self) -> bool:
+        return bool(self._pieces)
 
     @property
     def is_reusable(self) -> bool:
-        return self._is_complete and self._keeps_alive and not self.is_closed
+        return self.is_complete and self._keeps_alive and not self.is_closed
 
-    def send(self, data: bytes) -> None:
-        """Begin a new exchange."""
-        self._begin()
+    def send(self, question: bytes) -> None:
+        """Begin a new exchange. Whatever was before it was answered whole."""
+        self.headers = {}
+        self._pieces = []
+        self._buffered = self._head_bytes = self._header_count = 0
+        self._received_any = self.has_head = self.is_complete = self._keeps_alive = False
         self._exchanges += 1
         if self._transport is not None:
-            self._transport.write(data)
+            self._transport.write(question)
 
-    async def head_arrives(self, timeout_s: float) -> None:
-        """Wait for status and headers, within one deadline for all of them."""
-        deadline = self._loop.time() + timeout_s
-        while not self._has_head:
-            await self._wait(deadline, "the backend did not begin to answer in time")
-
-    async def read(self, timeout_s: float) -> bytes:
-        # Framing alone is no progress: one deadline, whatever arrives between two pieces of body.
-        deadline = self._loop.time() + timeout_s
-        while not self._pieces:
-            if self._is_complete:
-                return b""
-            await self._wait(deadline, "the backend stopped sending")
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
+    def take(self) -> bytes:
+        """Take what has come of the body."""
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
         self._buffered = 0
         if self._is_paused and self._transport is not None and not self.is_closed:
             self._is_paused = False
             self._transport.resume_reading()
         return data
 
-    async def _wait(self, deadline: float, complaint: str) -> None:
-        """Wait until the parser or the socket has news; raise what the news amounts to."""
+    def news(self, deadline_s: float, complaint: str) -> Wait:
+        """Await what this returns until the parser or the socket has news; it raises bad ones."""
         if self._failure is not None:
             raise self._failure
-        self._deadline, self._complaint = deadline, complaint
-        if self._timer is None or self._timer.when() > deadline:
+        self._deadline_s, self._complaint = deadline_s, complaint
+        if self._timer is None or self._timer.when() > deadline_s:
             self._set_timer()
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._wait
 
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
+        self._timer = self._loop.call_at(self._deadline_s, self._look_at_deadline)
 
     def _look_at_deadline(self) -> None:
         """A timer outlives many waits: setting one for each would cost more than the wait."""
         self._timer = None
-        if self._waiter is None or self._waiter.done():
+        if not self._wait.is_awaited:
             return
-        if self._loop.time() < self._deadline:
+        if self._loop.time() < self._deadline_s:
             self._set_timer()
         else:
-            self._waiter.set_exception(FirstByteTimeout(self._complaint))
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._wait.fail(FirstByteTimeout(self._complaint))
 
     def _fail(self, error: UpstreamError) -> None:
         if self._failure is None:
             self._failure = error
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(self._failure)
+        self._wait.fail(self._failure)
 
     def abort(self) -> None:
         if self._transport is not None and not self.is_closed:
@@ -259,7 +270,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_complete or self._exchanges == 0:
+        if self.is_complete or self._exchanges == 0:
             self.abort()  # bytes that nobody asked for: this connection cannot be trusted
             return
         self._received_any = True
@@ -267,30 +278,30 @@ class _Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self.abort()
-            if not self._is_complete:  # what follows a whole answer does not spoil it
+            if not self.is_complete:  # what follows a whole answer does not spoil it
                 self._fail(BadUpstreamAnswer("the backend's answer is not HTTP"))
                 return
-        if not self._has_head:
+        if not self.has_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._fail(BadUpstreamAnswer("the backend's headers are too large"))
                 self.abort()
                 return
-        self._wake()
+        self._wait.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._is_complete:
+        if self.is_complete:
             return
-        ends_at_close = self._has_head and not {"content-length", "transfer-encoding"} & set(
+        ends_at_close = self.has_head and not {"content-length", "transfer-encoding"} & set(
             self.headers
         )
         if exc is None and ends_at_close:
-            self._is_complete = True
-            self._wake()
+            self.is_complete = True
+            self._wait.wake()
         elif self._exchanges > 1 and not self._received_any:
             self._fail(StaleConnection("the backend closed a kept-alive connection"))
         else:
@@ -298,22 +309,24 @@ class _Connection(asyncio.Protocol):
 
     # httptools callbacks
 
-    def on_message_begin(self) -> None:
-        if self._is_complete:
-            raise ValueError("a second answer, to nothing that was asked")
-
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.has_head:
+            if self.is_complete:
+                raise ValueError("a second answer, to nothing that was asked")
+            return  # a trailer
         self._header_count += 1
         if self._header_count > MAX_HEADERS:
             raise ValueError("too many headers")
-        if self._has_head:
-            return  # a trailer
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        field = _FIELD_NAMES.get(name) or name.decode("latin-1").lower()
+        self.headers[field] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
-        if self.status >= 200:
-            self._has_head = True
+        if self.is_complete:
+            raise ValueError("a second answer, to nothing that was asked")
+        status = self._parser.get_status_code()
+        if status >= 200:
+            self.status = status
+            self.has_head = True
 
     def on_body(self, body: bytes) -> None:
         self._pieces.append(body)
@@ -327,8 +340,8 @@ class _Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self.status < 200:
-            self.headers.clear()
+        if not self.has_head:
+            self.headers.clear()  # of an interim answer
             return
         self._keeps_alive = self._parser.should_keep_alive()
-        self._is_complete = True
+        self.is_complete = True

@@ -29,9 +29,17 @@ class Throttle:
 
     def note(self, now_s: float, *, accepted: bool) -> None:
         """Count a request that was accepted, or turned away for want of capacity."""
-        self._turn(now_s)
+        if now_s - self._began_s >= WINDOW_S / 2:
+            self._turn(now_s)
         self._now[0] += 1
         self._now[1] += accepted
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing was turned away, so that nothing is spared."""
+        sent, accepted = self._now
+        sent_before, accepted_before = self._before
+        return sent == accepted and sent_before == accepted_before
 
     def share_spared(self, now_s: float) -> float:
         """The share of requests not to send now."""

@@ -14,6 +14,7 @@ import httpx2
 
 from gateway.errors import BadUpstreamAnswer, ConnectFailed, FirstByteTimeout
 from gateway.settings import Backend
+from gateway.strands import in_task
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.lean import LeanClient
 
@@ -27,6 +28,9 @@ class UpstreamResponse(Protocol):
     status: int
     #: Lower-case names.
     headers: Mapping[str, str]
+
+    def take_whole(self) -> bytes | None:
+        """Return all of the body where it has arrived already, else None: then ``read`` it."""
 
     async def read(self, timeout_s: float) -> bytes:
         """Return the next piece of the body, b"" at its end.
@@ -85,6 +89,7 @@ class Httpx2Transport:
             content=body,
             timeout=httpx2.Timeout(deadlines.first_byte_s, connect=deadlines.connect_s),
         )
+        await in_task()
         try:
             async with asyncio.timeout(deadlines.connect_s + deadlines.first_byte_s):
                 response = await self._client.send(request, stream=True)
@@ -108,6 +113,9 @@ class _Httpx2Response:
         self.headers: Mapping[str, str] = {k.lower(): v for k, v in response.headers.items()}
         self._response = response
         self._pieces: AsyncIterator[bytes] = response.aiter_raw()
+
+    def take_whole(self) -> bytes | None:
+        return None
 
     async def read(self, timeout_s: float) -> bytes:
         try:
