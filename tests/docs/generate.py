@@ -1,6 +1,6 @@
-"""The reference pages that the code writes itself: settings, metrics and errors.
+"""The reference pages that the code writes itself: settings, metrics and errors; the chart's schema.
 
-python -m tests.docs.generate          # writes docs/config.md, docs/metrics.md, docs/errors.md
+python -m tests.docs.generate          # writes docs/config.md, docs/metrics.md, docs/errors.md, …
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deploy.helm import values_schema
 from gateway import errors
 from gateway.errors import GatewayError
 from gateway.settings import Config
@@ -191,6 +192,7 @@ def pages() -> dict[Path, str]:
         DOCS / "config.md": config_page(),
         DOCS / "metrics.md": metrics_page(),
         DOCS / "errors.md": errors_page(),
+        values_schema.FILE: values_schema.values_schema(),
     }
 
 

@@ -19,6 +19,8 @@ def test_the_page_is_what_the_code_writes(path: Path) -> None:
 
 def test_every_setting_metric_and_error_has_a_meaning() -> None:
     for path, text in PAGES.items():
+        if path.suffix != ".md":
+            continue
         rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
         silent = [row for row in rows if re.search(r"\|\s*(–)?\s*\|$", row)]
         assert not silent, (path.name, silent)
