@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.helm import values_schema
+from deploy.kubernetes import generate as kubernetes
 from gateway import errors
 from gateway.errors import GatewayError
 from gateway.settings import Config
@@ -193,6 +194,8 @@ def pages() -> dict[Path, str]:
         DOCS / "metrics.md": metrics_page(),
         DOCS / "errors.md": errors_page(),
         values_schema.FILE: values_schema.values_schema(),
+        kubernetes.RULE_FILE: kubernetes.prometheus_rule(),
+        kubernetes.DASHBOARDS_FILE: kubernetes.dashboards(),
     }
 
 
