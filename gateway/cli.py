@@ -18,6 +18,8 @@ from router_models import pilot_commands
 from router_models.experts.weights import WeightsMissing
 from router_models.prices import read_prices
 from router_models.suite import DEFAULT_KIND
+from router_models.training.encoders import DEFAULT_ENCODER
+from router_models.training.train import TrainingOptions
 from router_models.types import ArtifactError, DataError
 
 #: Limits that ``keys create`` takes, each an option of the same name.
@@ -231,10 +233,19 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
         default="outcomes",
         help="how pilots vote: by outcomes near the prompt, or as RouterRetriever's do",
     )
+    train.add_argument(
+        "--encoder",
+        default=DEFAULT_ENCODER,
+        help="how prompts are read: lexical, or minilm[:FOLDER] with the extra minilm",
+    )
     train.add_argument("--seed", type=int, default=0)
     train.set_defaults(
         run=lambda a: commands.train_command(
-            a.data, a.out, router=a.router, seed=a.seed, rule=a.rule
+            a.data,
+            a.out,
+            router=a.router,
+            options=TrainingOptions(seed=a.seed, encoder=a.encoder),
+            rule=a.rule,
         )
     )
 

@@ -19,11 +19,18 @@ from gateway.decision.catalog import Catalog
 from gateway.decision.decide import Decider, RoutedDecision
 from gateway.decision.endpoints import CHAT, Endpoint
 from gateway.decision.features import PromptFeatures, featurise
-from gateway.decision.flags import FlagError, RoutingFields, parse_flags, parse_model_name
+from gateway.decision.flags import (
+    FlagError,
+    ModelRequest,
+    ParsedFlags,
+    RoutingFields,
+    parse_flags,
+    parse_model_name,
+)
 from gateway.decision.inline_flags import take_inline_flags
 from gateway.decision.readability import Sample, text_of_answer, text_of_stream
 from gateway.decision.request import ParsedRequest, parse_request
-from gateway.decision.scoring import Scorer
+from gateway.decision.scoring import Predictions, Scorer
 from gateway.decision.sessions import Sessions
 from gateway.errors import (
     ClientGone,
@@ -93,6 +100,19 @@ class Plan(msgspec.Struct, frozen=True):
         return headers if meter is None else {**headers, **meter.headers()}
 
 
+class _Read(msgspec.Struct, frozen=True):
+    """A request understood, and not yet scored."""
+
+    incoming: Incoming
+    principal: Principal
+    request: ParsedRequest
+    model: ModelRequest
+    flags: ParsedFlags
+    features: PromptFeatures
+    is_scored: bool
+    laps: list[float]
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """One instance serves every request of a process; it holds parts, never a request's state."""
@@ -135,7 +155,7 @@ class Pipeline:
     async def _serve_principal(
         self, incoming: Incoming, principal: Principal, reply: Reply
     ) -> None:
-        plan = self.plan(incoming, principal)
+        plan = await self.planned(incoming, principal)
         record = self.ledger.reserve(
             plan.request_id,
             plan.decision,
@@ -166,6 +186,20 @@ class Pipeline:
                 if self.feedback is not None:
                     self.feedback.note(row)
 
+    async def planned(
+        self, incoming: Incoming, principal: Principal, *, always_scored: bool = False
+    ) -> Plan:
+        """Decide as ``plan`` does; a router that takes milliseconds reads outside the event loop."""
+        read = self._read(incoming, principal, always_scored)
+        if not read.is_scored:
+            return self._choose(read, self.scorer.prior)
+        kind = read.flags.flags.router
+        if self.scorer.is_slow:
+            predictions = await asyncio.to_thread(self.scorer.score, read.features.ask, kind)
+        else:
+            predictions = self.scorer.score(read.features.ask, kind)
+        return self._choose(read, predictions)
+
     def plan(
         self, incoming: Incoming, principal: Principal, *, always_scored: bool = False
     ) -> Plan:
@@ -175,6 +209,13 @@ class Pipeline:
         ``always_scored`` does it all the same. Raises ClientError for what is wrong with the
         request, Capacity when nobody can answer.
         """
+        read = self._read(incoming, principal, always_scored)
+        if not read.is_scored:
+            return self._choose(read, self.scorer.prior)
+        return self._choose(read, self.scorer.score(read.features.ask, read.flags.flags.router))
+
+    def _read(self, incoming: Incoming, principal: Principal, always_scored: bool) -> _Read:
+        """Parse and featurise: all that is known before the prompt is scored."""
         laps = [self.clock.monotonic_s()]
         request = parse_request(incoming.body, incoming.endpoint, incoming.headers)
         inline: RoutingFields | None = None
@@ -201,27 +242,30 @@ class Pipeline:
         laps.append(self.clock.monotonic_s())
         is_open = model.pinned is None or flags.flags.needs_quality
         is_scored = always_scored or (is_open and incoming.endpoint.makes_text)
-        predictions = (
-            self.scorer.score(features.ask, flags.flags.router) if is_scored else self.scorer.prior
-        )
-        laps.append(self.clock.monotonic_s())
+        return _Read(incoming, principal, request, model, flags, features, is_scored, laps)
+
+    def _choose(self, read: _Read, predictions: Predictions) -> Plan:
+        """Decide among the candidates, knowing what the router expects of each."""
+        laps = [*read.laps, self.clock.monotonic_s()]
+        features = read.features
         try:
-            pin = self.sessions.find(principal.name, flags.flags.session_id, features)
+            session_id = read.flags.flags.session_id
+            pin = self.sessions.find(read.principal.name, session_id, features)
             decision = self.decider.decide(
-                incoming.endpoint, model, flags, features, predictions, pin
+                read.incoming.endpoint, read.model, read.flags, features, predictions, pin
             )
         except RoutingInfeasible as error:
             self.metrics.infeasible.labels(error.constraint).inc()
             raise
         laps.append(self.clock.monotonic_s())
-        overhead_s = laps[-1] - incoming.received_s
+        overhead_s = laps[-1] - read.incoming.received_s
         self.metrics.observe_decision(laps, overhead_s)
         return Plan(
-            incoming.request_id,
-            request,
+            read.incoming.request_id,
+            read.request,
             features,
             decision,
-            principal,
+            read.principal,
             overhead_s,
             predictions.nearness,
         )

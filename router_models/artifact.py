@@ -2,7 +2,8 @@
 
 ``weights.npz`` is the perceptive router; ``pilots.npz`` and ``pilots.json`` are the retriever, where
 there is one; ``calibration.npz`` holds the maps of each. The manifest names the SHA-256 of every
-file, so that routers are either loaded as they were saved or not at all. Saving the same routers
+file, so that routers are either loaded as they were saved or not at all. A sentence encoder keeps
+``encoder.onnx`` and ``tokenizer.json``. Saving the same routers
 twice gives the same bytes.
 """
 
@@ -25,8 +26,15 @@ from numpy.typing import NDArray
 
 from router_models import calibration
 from router_models.calibration import calibrations_of
-from router_models.encoders.blend import BlendEncoder
-from router_models.encoders.lexical import LexicalEncoder
+from router_models.encoders.storage import (
+    ENCODER_FILES,
+    encoder_of,
+    file_names,
+    files_of,
+)
+from router_models.encoders.storage import (
+    settings_of as encoder_settings,
+)
 from router_models.ensemble import Stacking
 from router_models.perceptive.model import Head, PerceptiveRouter
 from router_models.retriever.model import RetrieverRouter
@@ -46,7 +54,6 @@ REPORT = "report.html"
 _MAX_MANIFEST_BYTES = 4_000_000
 _MAX_WEIGHTS_BYTES = 512_000_000
 _MAX_PROMPTS_BYTES = 256_000_000
-_MAX_BUCKETS = 2**24
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -104,8 +111,11 @@ def load(folder: Path) -> PerceptiveRouter:
     manifest, version = _read_manifest(folder / MANIFEST)
     arrays = _read_arrays(folder / WEIGHTS, manifest)
     try:
-        router = _assemble(manifest, arrays)
+        files = _read_files(folder, manifest)
+        router = _assemble(manifest, arrays, files)
     except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ArtifactError):
+            raise
         raise ArtifactError(f"{folder / MANIFEST}: {type(error).__name__}: {error}") from error
     return replace(router, version=version)
 
@@ -164,7 +174,8 @@ def check_replaceable(folder: Path) -> None:
     if not folder.is_dir():
         raise ArtifactError(f"{folder}: is a file; name a folder for the artifact")
     names = {entry.name for entry in folder.iterdir()}
-    foreign = sorted(names - {MANIFEST, WEIGHTS, PILOTS, PILOT_PROMPTS, CALIBRATION, REPORT})
+    own = {MANIFEST, WEIGHTS, PILOTS, PILOT_PROMPTS, CALIBRATION, REPORT, *ENCODER_FILES}
+    foreign = sorted(names - own)
     if foreign or (names and MANIFEST not in names):
         raise ArtifactError(
             f"{folder}: holds {(foreign or sorted(names))[0]!r}, so it is not only a router "
@@ -199,7 +210,7 @@ def _manifest(
         "models": list(router.models),
         "tasks": list(router.tasks),
         "target": router.target,
-        "encoder": {"kind": router.encoder.kind, **router.encoder.settings()},
+        "encoder": encoder_settings(router.encoder),
         "calibration": {kind: list(c.models) for kind, c in suite.calibrations.items()},
         "files": dict(files),
         "training": {"package_version": installed_version(), **training},
@@ -252,14 +263,25 @@ def _read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, NDArray[A
     return arrays
 
 
-def _assemble(manifest: Mapping[str, Any], arrays: Arrays) -> PerceptiveRouter:
+def _read_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """Read the files that the encoder keeps beside the arrays."""
+    files = {}
+    for name in file_names(manifest["encoder"]):
+        files[name] = _read_bytes(folder / name, _MAX_WEIGHTS_BYTES)
+        _check_digest(folder / name, manifest)
+    return files
+
+
+def _assemble(
+    manifest: Mapping[str, Any], arrays: Arrays, files: Mapping[str, bytes]
+) -> PerceptiveRouter:
     models, tasks = _names(manifest, "models"), _names(manifest, "tasks")
     if not models:
         raise ValueError("there are no models")
     target = manifest["target"]
     if target not in {"loss", "score"}:
         raise ValueError(f"unknown target {target!r}")
-    encoder = _encoder(manifest["encoder"], arrays)
+    encoder = encoder_of(manifest["encoder"], arrays, files)
     known = len(models)
     widths = {len(tasks) + known, len(tasks) + 2 * known}
     table = arrays["table"]
@@ -289,28 +311,6 @@ def _assemble(manifest: Mapping[str, Any], arrays: Arrays) -> PerceptiveRouter:
     )
 
 
-def _encoder(settings: Mapping[str, Any], arrays: Arrays) -> LexicalEncoder | BlendEncoder:
-    if settings["kind"] not in {"lexical", "blend"}:
-        raise ValueError(f"unknown encoder {settings['kind']!r}")
-    words = _words(settings, arrays)
-    if settings["kind"] == "lexical":
-        return words
-    mean, scale = arrays["shape_mean"], arrays["shape_scale"]
-    if mean.dtype != np.float64 or scale.dtype != np.float64:
-        raise ValueError(f"arrays 'shape_mean' and 'shape_scale' are {mean.dtype}, {scale.dtype}")
-    return BlendEncoder(words, mean, scale, float(settings["shape_share"]))
-
-
-def _words(settings: Mapping[str, Any], arrays: Arrays) -> LexicalEncoder:
-    buckets = int(settings["buckets"])
-    if buckets > _MAX_BUCKETS:
-        raise ValueError(f"{buckets} buckets are more than {_MAX_BUCKETS}")
-    known, idf = arrays["known"], arrays["idf"]
-    if known.dtype != np.uint32 or idf.dtype != np.float32:
-        raise ValueError(f"arrays 'known' and 'idf' are {known.dtype} and {idf.dtype}")
-    return LexicalEncoder(buckets, known, idf, float(settings["unknown_idf"]))
-
-
 def _names(manifest: Mapping[str, Any], key: str) -> tuple[str, ...]:
     names = manifest[key]
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
@@ -329,6 +329,8 @@ def _read_bytes(path: Path, limit: int) -> bytes:
 
 
 def _write_files(suite: RouterSuite, folder: Path) -> None:
+    for name, content in files_of(suite.perceptive.encoder).items():
+        (folder / name).write_bytes(content)
     arrays = {WEIGHTS: _arrays(suite.perceptive)}
     if suite.calibrations:
         arrays[CALIBRATION] = calibration.arrays_of(suite.calibrations)

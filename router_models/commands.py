@@ -8,15 +8,22 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from router_models.artifact import check_replaceable, load_suite, resolve, save
+from router_models.artifact import (
+    check_replaceable,
+    installed_version,
+    load_suite,
+    resolve,
+    save,
+)
 from router_models.evaluation.evaluate import evaluate
 from router_models.evaluation.html import render_page
 from router_models.evaluation.peers import MIN_PROMPTS
@@ -37,7 +44,9 @@ from router_models.retriever.model import Rule
 from router_models.steady import SteadyRouter
 from router_models.suite import DEFAULT_KIND, RouterSuite
 from router_models.training.calibration_outcomes import calibration_outcomes
+from router_models.training.checkpoint import Checkpoint, checkpoint_beside
 from router_models.training.dataset import TRAIN, RoutingData, read_prompts, read_routing_data
+from router_models.training.encoders import check_encoder
 from router_models.training.errors import COVERAGE
 from router_models.training.fit_pilots import PilotOptions
 from router_models.training.suite import SuiteReport, train_suite
@@ -85,33 +94,37 @@ def train_command(
     out: Path,
     *,
     router: str = "ensemble",
-    seed: int = 0,
+    options: TrainingOptions | None = None,
     rule: Rule = "outcomes",
     report: Path | None = None,
     console: Console | None = None,
 ) -> RouterSuite:
     """Train on the split ``train`` and save an artifact; evaluate on the other splits, if any.
 
-    The report lies in the artifact's folder as ``report.html``, or at ``report``. Returns the
-    routers as they were saved. Raises DataError for data that cannot be used, and ArtifactError when
-    ``out`` holds anything but an artifact.
+    What is finished of it lies in a folder beside ``out`` until the artifact stands there: after a kill
+    the same command goes on from it. The report lies in the artifact's folder as ``report.html``, or
+    at ``report``. Returns the routers as they were saved. Raises DataError for data that cannot be
+    used, and ArtifactError when ``out`` holds anything but an artifact.
     """
     console = console or Console()
     if router not in ROUTERS:
         raise DataError(f"unknown router {router!r}; there is {', '.join(ROUTERS)}")
+    options = options or TrainingOptions()
+    check_encoder(options.encoder)
     check_replaceable(out)
     table = read_routing_data(data)
     began = time.perf_counter()
-    pilots = PilotOptions(seed=seed, rule=rule) if router != "perceptive" else None
-    suite, fitted = _train_with_progress(table, seed, pilots, console)
+    pilots = PilotOptions(seed=options.seed, rule=rule) if router != "perceptive" else None
+    checkpoint = _checkpoint(out, table, options)
+    suite, fitted = _train_with_progress(table, options, pilots, console, checkpoint)
     trained = suite.named(DEFAULT_KIND)
     seconds = time.perf_counter() - began
     has_held_out = any(split != TRAIN for split in table.splits)
-    evaluation = evaluate(trained, table, seed=seed) if has_held_out else None
+    evaluation = evaluate(trained, table, seed=options.seed) if has_held_out else None
     training = {
         **fitted.to_json(),
         "data_sha256": table.sha256,
-        "seed": seed,
+        "seed": options.seed,
         "interval_coverage": COVERAGE,
     }
     page = render_page(evaluation, training)
@@ -124,6 +137,9 @@ def train_command(
     )
     if report is not None:
         replace_file(report, page.encode())
+    checkpoint.remove()
+    if checkpoint.resumed:
+        console.print(f"Resumed after an earlier run: {', '.join(checkpoint.resumed)}.")
     _print_training(fitted, evaluation, seconds, console)
     console.print(f"Router {saved.version} is in {out}.")
     return saved
@@ -188,8 +204,23 @@ def evaluate_command(
     return evaluation
 
 
+def _checkpoint(out: Path, table: RoutingData, options: TrainingOptions) -> Checkpoint:
+    """Open the checkpoint of an artifact; everything that its stages depend on names it."""
+    question = {
+        "data_sha256": table.sha256,
+        "options": asdict(options),
+        "package_version": installed_version(),
+        "numpy": np.__version__,
+    }
+    return Checkpoint(checkpoint_beside(out), question)
+
+
 def _train_with_progress(
-    table: RoutingData, seed: int, pilots: PilotOptions | None, console: Console
+    table: RoutingData,
+    options: TrainingOptions,
+    pilots: PilotOptions | None,
+    console: Console,
+    checkpoint: Checkpoint,
 ) -> tuple[RouterSuite, SuiteReport]:
     columns = (TextColumn("{task.description:>10}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
@@ -198,8 +229,9 @@ def _train_with_progress(
         def progress(stage: str, done: int, total: int) -> None:
             bar.update(step, description=stage, completed=done, total=total)
 
-        options = TrainingOptions(seed=seed)
-        return train_suite(table.training(), options, progress, pilots=pilots)
+        return train_suite(
+            table.training(), options, progress, pilots=pilots, checkpoint=checkpoint
+        )
 
 
 def _print_training(

@@ -68,7 +68,7 @@ def control_router(parts: Parts, is_draining: Callable[[], bool]) -> APIRouter:
         headers = dict(request.headers)
         principal = parts.door.authenticate(headers)
         incoming = Incoming(CHAT, "route", headers, await request.body(), received_s)
-        plan = parts.pipeline.plan(incoming, principal, always_scored=True)
+        plan = await parts.pipeline.planned(incoming, principal, always_scored=True)
         document = decision_document(plan, parts.catalog, parts.pipeline.scorer)
         return Response(document, media_type="application/json")
 

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from gateway.errors import ConfigError
 from gateway.settings import Config
 from gateway.telemetry.metrics import Metrics
 from router_models.artifact import MANIFEST, load_suite, resolve
+from router_models.encoders.storage import is_slow
 from router_models.retriever.model import Neighbour, RetrieverRouter
 from router_models.steady import SteadyRouter
 from router_models.suite import DEFAULT_KIND
@@ -69,10 +71,13 @@ NO_PREDICTIONS = Predictions({}, Prediction(UNKNOWN_QUALITY, 0.0, 1.0, UNKNOWN_O
 
 
 class LoadedRouters(msgspec.Struct, frozen=True):
-    """An artifact's routers by kind, none where none is configured, and its pilots, if any."""
+    """An artifact's routers by kind, none where none is configured, and its pilots, if any.
+
+    ``is_slow`` says that reading a prompt takes milliseconds of a core."""
 
     by_kind: Mapping[str, Router] = {}
     pilots: RetrieverRouter | None = None
+    is_slow: bool = False
 
     def version(self, kind: str = DEFAULT_KIND) -> str:
         """Return the version of a router; ``none`` where there is no such router."""
@@ -107,7 +112,7 @@ def load_routers(config: Config) -> LoadedRouters:
     idle = sorted(known - set(config.models))
     if idle:
         _log.info("the router knows models that are not configured: %s", ", ".join(idle))
-    return LoadedRouters(routers, suite.retriever)
+    return LoadedRouters(routers, suite.retriever, is_slow(suite.perceptive.encoder))
 
 
 def _check_manifest(manifest: Path, expected: str | None) -> None:
@@ -170,14 +175,19 @@ class Scorer:
         self.prior = prior
         self._kept.clear()
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether scoring takes long enough to be done outside the event loop."""
+        return self.routers.is_slow
+
     def version(self, kind: str = DEFAULT_KIND) -> str:
         return self.routers.version(kind)
 
     def score(self, ask: str, kind: str = DEFAULT_KIND) -> Predictions:
         """Predict for one prompt, by the perceptive router where there is none of that kind.
 
-        NO_PREDICTIONS when there is no router or it failed. Runs on the event loop: the router reads
-        a bounded part of a prompt in well under 1 ms.
+        NO_PREDICTIONS when there is no router or it failed. Runs on the event loop, for the router
+        reads a bounded part of a prompt in well under 1 ms; if it ``is_slow``, in a thread.
         """
         router = self.routers.by_kind.get(kind)
         if router is None:
@@ -187,7 +197,8 @@ class Scorer:
                 return NO_PREDICTIONS
         kept = self._kept.get((kind, ask))
         if kept is not None:
-            self._kept.move_to_end((kind, ask))
+            with suppress(KeyError):  # another thread may just have let go of it
+                self._kept.move_to_end((kind, ask))
             return kept
         try:
             predictions = by_model(router.score(ask), kind)
@@ -199,7 +210,8 @@ class Scorer:
         if len(ask) <= _LONGEST_KEPT_ASK:
             self._kept[kind, ask] = predictions
             if len(self._kept) > KEPT_ASKS:
-                self._kept.popitem(last=False)
+                with suppress(KeyError):
+                    self._kept.popitem(last=False)
         return predictions
 
     def neighbours(self, ask: str) -> tuple[Neighbour, ...]:

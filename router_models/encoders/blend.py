@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.encoders import Rows, Weights
-from router_models.encoders.lexical import LexicalEncoder, fit_lexical
+from router_models.encoders import Encoder, Rows, Weights
+from router_models.encoders.lexical import fit_lexical
 from router_models.encoders.shape import SHAPES, shape_of
 
 #: A shape further out than this many standard deviations counts as this far.
@@ -30,7 +30,7 @@ class BlendEncoder:
     Raises ValueError when the sizes disagree.
     """
 
-    words: LexicalEncoder
+    words: Encoder
     shape_mean: NDArray[np.float64]
     shape_scale: NDArray[np.float64]
     shape_share: float

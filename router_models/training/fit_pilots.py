@@ -21,6 +21,7 @@ from router_models.retriever.library import (
 )
 from router_models.retriever.model import RetrieverRouter, Rule
 from router_models.training.dataset import RoutingData
+from router_models.training.encoders import is_frozen
 from router_models.training.errors import error_bounds, routing_error
 from router_models.training.latent import principal_axes, spherical_k_means, unit_rows
 from router_models.training.sparse import Floats, Indices, SparseRows, encode_all
@@ -219,18 +220,24 @@ def _reach(measured: Measured, dimensions: int, count: int | None, options: Pilo
     nearness = np.empty(len(measured.targets))
     for fold in np.unique(measured.folds):
         held = np.flatnonzero(measured.folds == fold)
-        rest = np.flatnonzero(measured.folds != fold)
-        known = [measured.data.prompts[i] for i in rest]
-        encoder = fit_lexical(known, max_rows=measured.encoder.word_rows, use_idf=True)
-        rows = encode_all(encoder, known)
+        rows, strangers = _strange(measured, np.flatnonzero(measured.folds != fold), held)
         axes = principal_axes(rows, dimensions, options.seed)
         x = unit_rows(rows.times(axes))
         pilots = x
         if count is not None and count < len(x):
             pilots, _ = spherical_k_means(x, count, options.seed)
-        asked = encode_all(encoder, [measured.data.prompts[i] for i in held]).times(axes)
-        nearness[held] = (asked @ pilots.T).max(axis=1)
+        nearness[held] = (strangers.times(axes) @ pilots.T).max(axis=1)
     return float(np.clip(np.quantile(nearness, options.far_share), 0.0, 1.0))
+
+
+def _strange(measured: Measured, known: Indices, held: Indices) -> tuple[SparseRows, SparseRows]:
+    """Encode known and held prompts as if the held ones had lent the encoder no words."""
+    if is_frozen(measured.encoder):
+        return measured.x.take(known), measured.x.take(held)
+    texts = [measured.data.prompts[i] for i in known]
+    encoder = fit_lexical(texts, max_rows=measured.encoder.word_rows, use_idf=True)
+    asked = [measured.data.prompts[i] for i in held]
+    return encode_all(encoder, texts), encode_all(encoder, asked)
 
 
 def _library(

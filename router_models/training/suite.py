@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from router_models.perceptive.model import to_quality
 from router_models.suite import RouterSuite
 from router_models.training.calibrate import fit_calibration, fit_stacking
+from router_models.training.checkpoint import Checkpoint
 from router_models.training.dataset import RoutingData
+from router_models.training.encoders import Progress
 from router_models.training.fit_pilots import FittedPilots, Measured, PilotOptions, fit_pilots
 from router_models.training.train import (
     FittedPerceptive,
-    Progress,
     TrainingOptions,
     TrainingReport,
     fit_perceptive,
@@ -36,12 +37,13 @@ def train_suite(
     progress: Progress = lambda stage, done, total: None,
     *,
     pilots: PilotOptions | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[RouterSuite, SuiteReport]:
     """Fit the perceptive router and, with ``pilots``, the retriever and the ensemble; calibrate all.
 
     Pass ``RoutingData.training()``. Raises DataError when there are fewer than 10 prompts.
     """
-    perceived = fit_perceptive(data, options, progress)
+    perceived = fit_perceptive(data, options, progress, checkpoint)
     target, folds = perceived.router.target, perceived.evidence.folds
     raw = {"perceptive": to_quality(perceived.out_of_fold, target)}
     fitted, stacking = None, None

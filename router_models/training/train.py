@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router_models.encoders.blend import BlendEncoder, fit_blend
+from router_models.encoders.blend import BlendEncoder
 from router_models.encoders.shape import SHAPES
 from router_models.perceptive.model import Head, PerceptiveRouter, Target
+from router_models.training.checkpoint import Checkpoint
 from router_models.training.dataset import RoutingData
+from router_models.training.encoders import (
+    DEFAULT_ENCODER,
+    Progress,
+    finished,
+    start_encoder,
+)
 from router_models.training.errors import error_bounds, mean_square
 from router_models.training.fit_head import Evidence, FittedHead, fit_head
 from router_models.training.sparse import Floats, Indices, encode_all
@@ -20,8 +27,6 @@ from router_models.training.task_posterior import Labelled, TaskFit, fit_task_po
 from router_models.types import DataError
 
 Matrix = NDArray[np.float64]
-#: Told (stage, steps done, steps in all) as training goes on.
-Progress = Callable[[str, int, int], None]
 
 #: Tokens expected of an answer where the data never say.
 DEFAULT_OUTPUT_TOKENS = 256.0
@@ -34,11 +39,12 @@ _MIN_PROMPTS = 10
 class TrainingOptions:
     """How to fit. Of every sequence the value is taken that makes the labels likeliest.
 
-    ``shapes`` are shares of the text's shape beside its words; ``folds`` folds are held out in turn
-    to say how good the predictions are.
+    ``encoder`` is a name as ``training.encoders`` reads it. ``shapes`` are shares of the text's shape
+    beside its words; ``folds`` folds are held out in turn to say how good the predictions are.
     """
 
     seed: int = 0
+    encoder: str = DEFAULT_ENCODER
     folds: int = 5
     max_rows: int = 16_384
     shapes: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0)
@@ -104,13 +110,16 @@ def fit_perceptive(
     data: RoutingData,
     options: TrainingOptions | None = None,
     progress: Progress = lambda stage, done, total: None,
+    checkpoint: Checkpoint | None = None,
 ) -> FittedPerceptive:
     """Fit a router on every prompt of ``data``; pass ``RoutingData.training()``.
 
     The target is ``loss`` where the data have losses, else ``score``. The same data and options
-    give the same bits on the same machine. Raises DataError when there are fewer than 10 prompts.
+    give the same bits on the same machine, also when stages are taken from a ``checkpoint``. Raises
+    DataError when there are fewer than 10 prompts.
     """
     options = options or TrainingOptions()
+    checkpoint = checkpoint or Checkpoint()
     if len(data.prompts) < _MIN_PROMPTS:
         raise DataError(
             f"column 'split': {len(data.prompts)} training prompts; {_MIN_PROMPTS} are needed"
@@ -118,10 +127,12 @@ def fit_perceptive(
     target: Target = "score" if data.losses is None else "loss"
     targets = data.scores if data.losses is None else data.losses
     tasks = _tasks(data)
-    attempts = _attempts(data, targets, tasks, options, progress)
+    attempts = _attempts(data, targets, tasks, options, progress, checkpoint)
     chosen = max(attempts, key=lambda attempt: attempt.outcome.log_likelihood)
     perceived = chosen.perceived.weights
-    lengths = _fit_lengths(data, chosen.evidence, options)
+    lengths = checkpoint.stage(
+        "lengths", _Lengths, lambda: _fit_lengths(data, chosen.evidence, options)
+    )
     progress("lengths", 1, 1)
     low, high = error_bounds(targets - chosen.outcome.out_of_fold)
     router = PerceptiveRouter(
@@ -129,7 +140,7 @@ def fit_perceptive(
         models=data.models,
         tasks=tasks,
         target=target,
-        encoder=chosen.encoder,
+        encoder=finished(chosen.encoder),
         table=_as_stored([perceived.weights, chosen.outcome.weights, *lengths.weights]),
         task_bias=perceived.bias.astype(np.float64),
         outcome=chosen.outcome.head,
@@ -137,23 +148,7 @@ def fit_perceptive(
         error_high=high,
         log_tokens=lengths.head,
     )
-    report = TrainingReport(
-        prompts=len(data.prompts),
-        labels=int((~np.isnan(targets)).sum()),
-        withheld=data.withheld,
-        target=target,
-        options=options,
-        shape=chosen.encoder.shape_share,
-        temperature=chosen.perceived.temperature,
-        task_accuracy=chosen.perceived.accuracy,
-        task_share=chosen.outcome.task_share,
-        shared_penalty=chosen.outcome.shared_penalty,
-        model_penalty=chosen.outcome.model_penalty,
-        squared_error=mean_square(targets - chosen.outcome.out_of_fold),
-        squared_error_mean=mean_square(targets - router.outcome.mean),
-        output_tokens=lengths.source,
-        rows=router.encoder.rows,
-    )
+    report = _report(data, options, chosen, lengths.source, targets, router)
     router = replace(router, version=_fingerprint(router))
     return FittedPerceptive(router, report, chosen.evidence, targets, chosen.outcome.out_of_fold)
 
@@ -173,6 +168,33 @@ class _Lengths:
     source: str
 
 
+def _report(
+    data: RoutingData,
+    options: TrainingOptions,
+    chosen: _Attempt,
+    output_tokens: str,
+    targets: Matrix,
+    router: PerceptiveRouter,
+) -> TrainingReport:
+    return TrainingReport(
+        prompts=len(data.prompts),
+        labels=int((~np.isnan(targets)).sum()),
+        withheld=data.withheld,
+        target=router.target,
+        options=options,
+        shape=chosen.encoder.shape_share,
+        temperature=chosen.perceived.temperature,
+        task_accuracy=chosen.perceived.accuracy,
+        task_share=chosen.outcome.task_share,
+        shared_penalty=chosen.outcome.shared_penalty,
+        model_penalty=chosen.outcome.model_penalty,
+        squared_error=mean_square(targets - chosen.outcome.out_of_fold),
+        squared_error_mean=mean_square(targets - router.outcome.mean),
+        output_tokens=output_tokens,
+        rows=router.encoder.rows,
+    )
+
+
 def _tasks(data: RoutingData) -> tuple[str, ...]:
     names = tuple(sorted(set(data.tasks)))
     return names if len(names) > 1 else ()
@@ -184,28 +206,43 @@ def _attempts(
     tasks: tuple[str, ...],
     options: TrainingOptions,
     progress: Progress,
+    checkpoint: Checkpoint,
 ) -> list[_Attempt]:
     """Fit with every share of the text's shape. The task is perceived from the words alone."""
     width = len(tasks) + 2 * len(data.models)
     max_rows = min(options.max_rows, _MAX_TABLE_BYTES // (2 * width) - SHAPES)
-    encoder = fit_blend(data.prompts, max_rows=max_rows)
+    encoder = start_encoder(
+        options.encoder,
+        data.prompts,
+        max_rows=max_rows,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
     position = {task: i for i, task in enumerate(tasks)}
     labels = np.array([position.get(task, 0) for task in data.tasks], np.int64)
     folds = _deal(labels, options)
     steps = options.folds + len(options.shapes) + 1
-    perceived = fit_task_posterior(
-        encoder,
-        Labelled(data.prompts, labels, folds, len(tasks)),
-        penalty=options.task_penalty,
-        seed=options.seed,
-        progress=lambda fold: progress("tasks", fold, steps),
+    perceived = checkpoint.stage(
+        "tasks",
+        TaskFit,
+        lambda: fit_task_posterior(
+            encoder,
+            Labelled(data.prompts, labels, folds, len(tasks)),
+            penalty=options.task_penalty,
+            seed=options.seed,
+            progress=lambda fold: progress("tasks", fold, steps),
+        ),
     )
     attempts = []
     for number, share in enumerate(options.shapes):
         progress("outcomes", options.folds + 1 + number, steps)
         shaped = encoder.with_shape(share)
         evidence = Evidence(encode_all(shaped, data.prompts), folds, labels, perceived.posterior)
-        outcome = fit_head(evidence, targets, options.penalties, options.seed)
+        outcome = checkpoint.stage(
+            f"outcomes-{number}",
+            FittedHead,
+            partial(fit_head, evidence, targets, options.penalties, options.seed),
+        )
         attempts.append(_Attempt(shaped, evidence, perceived, outcome))
     progress("outcomes", steps, steps)
     return attempts

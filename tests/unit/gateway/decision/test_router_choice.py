@@ -1,15 +1,19 @@
 """Which of the artifact's routers decides, and what it shows of its reasons."""
 
+import asyncio
 import json
+import threading
 
 import pytest
 
 from gateway.api.explain import decision_document
 from gateway.config import parse_config
 from gateway.decision.endpoints import CHAT
+from gateway.decision.scoring import LoadedRouters
 from gateway.parts import Parts, build_parts
 from gateway.pipeline import Incoming, Plan
 from gateway.tenancy.principals import ANONYMOUS
+from router_models.types import Estimates
 
 EXPERTS = [f"smollm2-135m{name}" for name in ("", "-code", "-math", "-clinical", "-patents")]
 ASK = "Complete this Python function.\n\ndef mean(values):"
@@ -34,6 +38,33 @@ def test_each_router_decides_by_its_own_predictions(parts: Parts) -> None:
     assert {d.plan.chosen for d in found.values()} == {"smollm2-135m-code"}
     assert len({d.chosen.quality for d in found.values()}) == 3
     assert not any("router" in w for d in found.values() for w in d.warnings)
+
+
+async def test_a_slow_router_reads_while_the_event_loop_goes_on(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, may_answer = parts.pipeline.scorer, threading.Event()
+    fast = scorer.routers
+
+    class Waiting:
+        models, version = fast.by_kind["perceptive"].models, "waiting"
+
+        def score(self, prompt: str) -> Estimates:
+            if prompt:  # the empty one is asked where routers are taken into use
+                assert may_answer.wait(10)
+            return fast.by_kind["perceptive"].score(prompt)
+
+    monkeypatch.setattr(
+        scorer, "routers", LoadedRouters({"perceptive": Waiting()}, None, is_slow=True)
+    )
+    scorer._kept.clear()
+    body = {"model": "auto", "messages": [{"role": "user", "content": ASK}]}
+    incoming = Incoming(CHAT, "r", {}, json.dumps(body).encode(), parts.clock.monotonic_s())
+    decided = asyncio.create_task(parts.pipeline.planned(incoming, ANONYMOUS))
+    await asyncio.sleep(0.05)
+    assert not decided.done()  # and yet we are here
+    may_answer.set()
+    assert (await decided).decision.plan.chosen == "smollm2-135m-code"
 
 
 def test_a_full_explanation_shows_the_nearest_pilots(parts: Parts) -> None:
