@@ -20,6 +20,7 @@ from gateway.api.openapi import describe_data_path
 from gateway.console.routes import console_app
 from gateway.decision.endpoints import ENDPOINTS
 from gateway.errors import ConfigError
+from gateway.open_files import room
 from gateway.parts import Parts, build_parts
 from gateway.settings import Config
 from gateway.tasks import TaskGroup
@@ -45,6 +46,7 @@ class Gateway:
         self._reloading = asyncio.Lock()
         #: What outlives any one configuration.
         self.tasks = TaskGroup()
+        self.room = room()
         #: Whether new requests are still welcome; a balancer that asks is told.
         self.is_draining = False
         self._take(parts, _control_app(parts, self))

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Protocol
+
+#: A timer that comes later than this waited for a process that did not run: stopped, swapped, starved.
+STALL_S = 0.5
+#: What came meanwhile lies unread in the sockets; libuv looks at its timers first.
+CATCH_UP_S = 0.1
+
+
+def has_stalled(loop: asyncio.AbstractEventLoop, due_s: float) -> bool:
+    """Whether a timer due then comes so late that others deserve to be heard before it judges them."""
+    return loop.time() - due_s > STALL_S
 
 
 class Clock(Protocol):

@@ -7,7 +7,7 @@
     │                       ReceiptTimeout · BodyTooLarge · UnsupportedMedia · HeadersTooLarge
     │                       RoutingInfeasible
     │                       Unauthenticated · BudgetSpent · Forbidden · RateLimited
-    ├─ Capacity 503         Overloaded · NoUsableBackend · LimitsUnknown
+    ├─ Capacity 503         Overloaded · OutOfFiles · NoUsableBackend · LimitsUnknown
     │                       StoreAway: in traffic this process counts alone instead
     ├─ UpstreamError 502    BackendRefused (status of the backend kept)
     │   ├─ before commit    ConnectFailed · FirstByteTimeout · BadUpstreamAnswer    tried elsewhere
@@ -194,6 +194,12 @@ class Capacity(GatewayError):
 
 class Overloaded(Capacity):
     """More requests in flight than the configuration admits."""
+
+
+class OutOfFiles(Capacity):
+    """The process has as many files and sockets open as the system lets it; no backend's fault."""
+
+    code = "out_of_files"
 
 
 class NoUsableBackend(Capacity):

@@ -7,7 +7,6 @@ and show as ``***``.
 from __future__ import annotations
 
 import datetime
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from pydantic import (
     SecretStr,
 )
 
+from gateway.addresses import hands_out_credentials
 from gateway.learning_settings import Learning
 from gateway.section import Section as _Section
 from policies.presets import PROFILES
@@ -70,8 +70,8 @@ def _check_url(url: HttpUrl) -> HttpUrl:
         raise ValueError("a base URL has no query and no fragment")
     if url.username or url.password:
         raise ValueError("put credentials into api_key, not into the URL")
-    if _is_link_local(url.host or ""):
-        raise ValueError("a link-local address is no backend: clouds serve credentials there")
+    if hands_out_credentials(url.host or ""):
+        raise ValueError("no backend is there: clouds serve credentials at this address")
     return url
 
 
@@ -84,16 +84,6 @@ def _check_state_url(text: str) -> str:
     if url.path.strip("/") and not url.path.strip("/").isdecimal():
         raise ValueError("the path of a Redis URL is the number of a database, as in /0")
     return text
-
-
-def _is_link_local(host: str) -> bool:
-    """Whether the host is written as a link-local address; names are not resolved."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_link_local
 
 
 def _check_profile(name: str) -> str:

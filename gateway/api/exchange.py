@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.clock import CATCH_UP_S, has_stalled
 from gateway.errors import BodyTooLarge, ClientGone, GatewayError, InvalidRequest, UnsupportedMedia
 from gateway.ids import new_id
 from gateway.strands import in_task
@@ -220,9 +221,17 @@ class Exchange:
 
     async def _drain(self) -> None:
         await in_task()
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + self._bounds.send_s
         try:
-            async with asyncio.timeout(self._bounds.send_s):
-                await self._connection.flow.drain()
+            try:
+                async with asyncio.timeout_at(due_s):
+                    await self._connection.flow.drain()
+            except TimeoutError:
+                if not has_stalled(loop, due_s):
+                    raise
+                async with asyncio.timeout(CATCH_UP_S):
+                    await self._connection.flow.drain()
         except TimeoutError as error:
             # Closing would wait for the client to read what is buffered, perhaps for ever.
             self._connection.transport.abort()

@@ -16,18 +16,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway.api.data_path import DataRoute
 from gateway.api.exchange import NO_BOUNDS, Exchange
 from gateway.app import Gateway
+from gateway.clock import CATCH_UP_S, has_stalled
 from gateway.errors import (
     BodyTooLarge,
     GatewayError,
     HeadersTooLarge,
     InvalidRequest,
     MethodNotAllowed,
+    OutOfFiles,
     ReceiptTimeout,
 )
 from gateway.strands import Cancellable, Strand
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
+#: How long a connection that is not served may stay silent.
+UNSERVED_S = 1.0
 _HEAD_TOO_LARGE = HeadersTooLarge(
     f"send at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes of them"
 )
@@ -61,6 +65,7 @@ class TrafficCycle(Exchange):
     disconnected = False
     expects_continue = False
     is_post = True
+    has_room = True
     strand: Strand | None = None
     _has_turn = False
 
@@ -78,6 +83,8 @@ class TrafficCycle(Exchange):
             return
         self._has_turn = True
         try:
+            if not self.has_room:
+                raise OutOfFiles("the gateway serves as many connections as its open files allow")
             if not self.is_post:
                 raise MethodNotAllowed("this route takes POST")
             self.check_headers()
@@ -116,14 +123,21 @@ class GuardedHttp(HttpToolsProtocol):
         self._receipt_timer: asyncio.TimerHandle | None = None
         self._idle_since_s = 0.0
         self._standing_headers: tuple[object, str] = (None, "")
+        self._has_room = True
+        self._patience_s = float(self.timeout_keep_alive)
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._has_room = self._gateway.room.serves(len(self.connections))
+        if not self._has_room and len(self.connections) > self._gateway.room.most:
+            transport.abort()
+            return
         # Who connects and asks nothing is let go like one who has nothing more to ask.
+        self._patience_s = self.timeout_keep_alive if self._has_room else UNSERVED_S
         self._idle_since_s = self.loop.time()
-        self._watch_idleness(self.timeout_keep_alive)
+        self._watch_idleness(self._patience_s)
 
     def data_received(self, data: bytes) -> None:
         continues_head = self._is_in_head
@@ -182,10 +196,11 @@ class GuardedHttp(HttpToolsProtocol):
             return
         earlier = self.cycle
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
-        if self._gateway.is_draining:  # its next request is better sent elsewhere
+        if self._gateway.is_draining or not self._has_room:  # its next one is better sent elsewhere
             keep_alive = False
         cycle = TrafficCycle(self, route, keep_alive=keep_alive)
         cycle.expects_continue = expects_continue
+        cycle.has_room = self._has_room
         method = self.parser.get_method()
         if method != b"POST":
             cycle.is_post = False
@@ -291,19 +306,26 @@ class GuardedHttp(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         if self.transport.is_closing():
             return
+        timer = self.timeout_keep_alive_task
+        if timer is not None and has_stalled(self.loop, timer.when()):
+            self._watch_idleness(CATCH_UP_S)
+            return
         is_busy = self._is_receiving or (
             self.cycle is not None and not self.cycle.response_complete
         )
         idle_s = 0.0 if is_busy else self.loop.time() - self._idle_since_s
-        if idle_s < self.timeout_keep_alive - _TIMER_GRAIN_S:
-            self._watch_idleness(self.timeout_keep_alive - idle_s)
+        if idle_s < self._patience_s - _TIMER_GRAIN_S:
+            self._watch_idleness(self._patience_s - idle_s)
         elif self.transport.get_write_buffer_size() > 0:
             self.transport.abort()
         else:
             self.transport.close()
 
     def _receipt_expired(self) -> None:
-        self._receipt_timer = None
+        timer, self._receipt_timer = self._receipt_timer, None
+        if timer is not None and has_stalled(self.loop, timer.when()):
+            self._receipt_timer = self.loop.call_later(CATCH_UP_S, self._receipt_expired)
+            return
         self._reject(ReceiptTimeout(f"the request did not arrive within {self._receive_s:g} s"))
 
     def _reject(self, error: GatewayError) -> None:

@@ -27,6 +27,7 @@ from gateway.config import (
     load_config,
 )
 from gateway.errors import ConfigError
+from gateway.open_files import raise_limit
 from gateway.server.http_protocol import GuardedHttp
 from gateway.server.watch import watch_file
 from gateway.settings import Admin, Config, Server
@@ -61,6 +62,7 @@ def serve(config: Config, config_path: Path | None, started: Callable[[], None])
     With more than one worker each process reads ``config_path`` for itself.
     Raises ConfigError before anything listens when the configuration cannot be served.
     """
+    raise_limit()
     check_port(config.server)
     if config.admin is not None:
         check_port(config.admin)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.telemetry.metrics import Metrics
@@ -60,7 +61,7 @@ class ProcessWatch:
         cpu_s = used.ru_utime + used.ru_stime
         self._metrics.cpu_seconds.inc(cpu_s - self._cpu_s)
         self._cpu_s = cpu_s
-        if _STATM.exists():
+        with suppress(OSError):  # there is no /proc, or no file left to look with
             resident_pages = int(_STATM.read_text().split()[1])
             self._metrics.resident_bytes.set(resident_pages * _PAGE_BYTES)
             self._metrics.open_files.set(len(os.listdir(_OPEN_FILES)))

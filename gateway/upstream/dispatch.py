@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.clock import Clock
+from gateway.clock import CATCH_UP_S, Clock
 from gateway.errors import (
     BackendRefused,
     BadUpstreamAnswer,
@@ -316,7 +316,8 @@ class Dispatcher:
         answer.wire.check_first_event(answer.events[0])
 
     def _first_token_remains_s(self, started_s: float) -> float:
-        return max(0.0, started_s + self._timeouts.first_token_s - self._clock.monotonic_s())
+        remains_s = started_s + self._timeouts.first_token_s - self._clock.monotonic_s()
+        return max(CATCH_UP_S, remains_s)
 
     async def _read_error(self, response: UpstreamResponse, started_s: float) -> bytes:
         """Read what an error says, as far as it comes: the status has told what matters."""

@@ -7,20 +7,26 @@ Framing follows RFC 9112; bodies are read as sent, since it asks for no content 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
 
+from gateway.addresses import hands_out_credentials, is_address
+from gateway.clock import CATCH_UP_S, has_stalled
 from gateway.errors import (
     BadUpstreamAnswer,
     ConnectFailed,
     FirstByteTimeout,
+    OutOfFiles,
     StaleConnection,
     UpstreamError,
 )
+from gateway.open_files import are_spent
 from gateway.strands import Wait, in_task
 from gateway.upstream.deadlines import Deadlines
 
@@ -29,6 +35,7 @@ IDLE_EXPIRY_S = 3.0
 #: Unread body beyond this pauses the socket.
 HIGH_WATER_BYTES = 256 * 1024
 MAX_HEADERS = 128
+NO_FILES = "the gateway has no file left to reach a backend with"
 #: Bytes before the body, of interim answers too; what one read of the socket brings may come on top.
 MAX_HEAD_BYTES = 64 * 1024
 _NO_BEGINNING = "the backend did not begin to answer in time"
@@ -50,6 +57,7 @@ class LeanClient:
     def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
         parts = urlsplit(base_url)
         self._host = parts.hostname or ""
+        self._is_address = is_address(self._host)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         self._prefix = parts.path.rstrip("/")
@@ -102,17 +110,40 @@ class LeanClient:
         return None
 
     async def _connect(self, timeout_s: float) -> _Connection:
-        loop = asyncio.get_running_loop()
         await in_task()
         try:
             async with asyncio.timeout(timeout_s):
-                _, connection = await loop.create_connection(
-                    _Connection, self._host, self._port, ssl=self._tls
-                )
+                return await self._connect_to_any()
         except TimeoutError as error:
             raise ConnectFailed("the backend did not accept the connection in time") from error
         except OSError as error:
+            if are_spent():
+                raise OutOfFiles(NO_FILES) from error
             raise ConnectFailed("the backend cannot be reached") from error
+
+    async def _connect_to_any(self) -> _Connection:
+        """Connect to the first address that answers; every connection asks for them anew.
+
+        What was checked is what is connected to: a name cannot lead elsewhere in between. Raises
+        OSError, ConnectFailed for a name that leads to where clouds hand out credentials.
+        """
+        loop = asyncio.get_running_loop()
+        addresses = [self._host]
+        if not self._is_address:
+            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            addresses = list(dict.fromkeys(str(told[4][0]) for told in found))
+        if any(map(hands_out_credentials, addresses)):
+            raise ConnectFailed("the backend's name leads to an address that is no backend's")
+        name = None if self._tls is None else self._host
+        for address in addresses[:-1]:
+            with suppress(OSError):
+                return await self._connect_to(address, name)
+        return await self._connect_to(addresses[-1], name)
+
+    async def _connect_to(self, address: str, tls_name: str | None) -> _Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            _Connection, address, self._port, ssl=self._tls, server_hostname=tls_name
+        )
         return connection
 
     def _release(self, connection: _Connection, *, reusable: bool) -> None:
@@ -249,6 +280,8 @@ class _Connection(asyncio.Protocol):
         self._timer = None
         if not self._wait.is_awaited:
             return
+        if has_stalled(self._loop, self._deadline_s):
+            self._deadline_s = self._loop.time() + CATCH_UP_S
         if self._loop.time() < self._deadline_s:
             self._set_timer()
         else:

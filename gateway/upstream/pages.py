@@ -11,7 +11,10 @@ DEADLINES = Deadlines(connect_s=2.0, first_byte_s=5.0)
 
 
 async def get_page(transport: Transport, path: str) -> tuple[int, bytes]:
-    """Get a page; returns its status and body. Raises UpstreamError, also when it is too long."""
+    """Get a page; returns its status and body.
+
+    Raises UpstreamError, also when it is too long; OutOfFiles, which says nothing of the backend.
+    """
     response = await transport.open("GET", path, {}, b"", DEADLINES)
     body = bytearray()
     try:

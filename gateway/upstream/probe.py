@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.errors import UNREADABLE_JSON, UpstreamError
+from gateway.errors import UNREADABLE_JSON, OutOfFiles, UpstreamError
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.pages import get_page
 
@@ -27,6 +27,8 @@ async def probe_forever(backends: Sequence[BackendHandle]) -> None:
 async def _probe(group: list[BackendHandle]) -> None:
     try:
         status, body = await get_page(group[0].transport, "/models")
+    except OutOfFiles:
+        return
     except UpstreamError:
         status, body = 0, b""
     # An error status is an answer, a 5xx is not.

@@ -12,11 +12,12 @@ from typing import Protocol
 
 import httpx2
 
-from gateway.errors import BadUpstreamAnswer, ConnectFailed, FirstByteTimeout
+from gateway.errors import BadUpstreamAnswer, ConnectFailed, FirstByteTimeout, OutOfFiles
+from gateway.open_files import are_spent
 from gateway.settings import Backend
 from gateway.strands import in_task
 from gateway.upstream.deadlines import Deadlines
-from gateway.upstream.lean import LeanClient
+from gateway.upstream.lean import NO_FILES, LeanClient
 
 
 class UpstreamResponse(Protocol):
@@ -47,7 +48,8 @@ class Transport(Protocol):
     ) -> UpstreamResponse:
         """Send a request and wait for the answer's head.
 
-        Raises ConnectFailed, StaleConnection, FirstByteTimeout or BadUpstreamAnswer.
+        Raises ConnectFailed, StaleConnection, FirstByteTimeout or BadUpstreamAnswer; OutOfFiles,
+        which is no fault of the backend.
         """
 
     async def close(self) -> None: ...
@@ -96,6 +98,8 @@ class Httpx2Transport:
         except httpx2.ConnectTimeout as error:
             raise ConnectFailed("the backend did not accept the connection in time") from error
         except httpx2.ConnectError as error:
+            if are_spent():
+                raise OutOfFiles(NO_FILES) from error
             raise ConnectFailed("the backend cannot be reached") from error
         except (httpx2.TimeoutException, TimeoutError) as error:
             raise FirstByteTimeout("the backend did not begin to answer in time") from error

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.clock import Clock
-from gateway.errors import UpstreamError
+from gateway.errors import OutOfFiles, UpstreamError
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.pages import get_page
 from gateway.upstream.signals import Signals, read_signals
@@ -70,6 +70,6 @@ async def _read(transport: Transport) -> Signals | None:
     """None when the page cannot be had: then what was read last grows old."""
     try:
         status, body = await get_page(transport, "/metrics")
-    except UpstreamError:
+    except (UpstreamError, OutOfFiles):
         return None
     return read_signals(body.decode("utf-8", "replace")) if status == 200 else None

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tests.e2e.conftest import free_port
 from tests.fakes.backend import (
     STREAM_HEAD,
     WHOLE,
+    Act,
     Connection,
     chunked,
     completion,
@@ -67,14 +68,14 @@ async def _answers(connection: Connection) -> None:
 
 
 @contextmanager
-def answering_backend() -> Iterator[str]:
-    """The URL of a backend that lives in a thread of its own."""
+def answering_backend(act: Act = _answers) -> Iterator[str]:
+    """The URL of a backend that lives in a thread of its own and does ``act`` for every request."""
     ready, stop = threading.Event(), asyncio.Event()
     found: dict[str, Any] = {}
 
     async def live() -> None:
         async with scripted_backend() as backend:
-            backend.will(_answers)
+            backend.will(act)
             backend.metrics = VLLM_PAGE
             found.update(url=backend.url, loop=asyncio.get_running_loop())
             ready.set()
@@ -147,27 +148,40 @@ def settings(backend: str, port: int, workers: int) -> dict[str, Any]:
 
 @contextmanager
 def running_gateway(
-    folder: Path, workers: int = 1, server_settings: Mapping[str, Any] | None = None, **more: Any
+    folder: Path,
+    workers: int = 1,
+    *,
+    backend: str | None = None,
+    server_settings: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
+    **more: Any,
 ) -> Iterator[GatewayProcess]:
-    """Start ``thalamus serve`` and end it, workers and all."""
-    with answering_backend() as backend:
+    """Start ``thalamus serve`` and end it, workers and all.
+
+    ``under`` is a command that starts another one, as ``prlimit`` does; without ``backend`` it gets
+    one that answers at once.
+    """
+    with ExitStack() as stack:
+        url = backend or stack.enter_context(answering_backend())
         port = free_port()
         config = folder / "thalamus.yaml"
-        document = {**settings(backend, port, workers), **more}
+        document = {**settings(url, port, workers), **more}
         document["server"] |= server_settings or {}
         config.write_text(yaml.safe_dump(document))
         log = folder / "gateway.log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
-                [THALAMUS, "serve", "--config", config],
+                [*under, THALAMUS, "serve", "--config", config],
                 stderr=sink,
                 stdout=sink,
-                env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+                env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(environment or {})},
             )
         try:
             gateway = GatewayProcess(process, port, log)
             gateway.wait_until_ready()
             yield gateway
         finally:
+            process.send_signal(signal.SIGCONT)  # one that a test has stopped
             process.send_signal(signal.SIGTERM)
             process.wait(20)

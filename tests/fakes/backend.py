@@ -201,7 +201,9 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
 
 
 @asynccontextmanager
-async def scripted_backend(tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedBackend]:
+async def scripted_backend(
+    tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[ScriptedBackend]:
     backend = ScriptedBackend()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -213,7 +215,7 @@ async def scripted_backend(tls: ssl.SSLContext | None = None) -> AsyncIterator[S
         finally:
             del backend._sockets[task]
 
-    backend._server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    backend._server = await asyncio.start_server(serve, host, 0, ssl=tls)
     backend.port = backend._server.sockets[0].getsockname()[1]
     try:
         yield backend

@@ -21,6 +21,9 @@ def configured_with(url: str) -> str:
         "http://0xa9.0xfe.0xa9.0xfe/latest",
         "http://[::ffff:169.254.169.254]/latest",
         "http://[fe80::1]/v1",
+        "http://[fd00:ec2::254]/latest",  # AWS, over IPv6
+        "http://100.100.100.200/latest",  # Alibaba
+        "http://168.63.129.16/machine",  # Azure
         "file:///etc/passwd",
         "gopher://127.0.0.1/v1",
         "http://user:word@127.0.0.1/v1",
