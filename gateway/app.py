@@ -89,7 +89,7 @@ class Gateway:
         self._control = control
         self.data_routes = {
             f"/v1{endpoint.path}".encode(): DataRoute(
-                endpoint, parts.pipeline, parts.config, parts.clock
+                endpoint, parts.pipeline, parts.config, parts.clock, parts.tracer
             )
             for endpoint in ENDPOINTS
         }

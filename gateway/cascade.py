@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -33,6 +34,9 @@ from gateway.upstream.sureness import (
 from gateway.upstream.wires.openai import ChatWire
 from gateway.upstream.wires.wire import Question, Wire
 from policies.types import Cascade
+
+if TYPE_CHECKING:
+    from gateway.telemetry.tracing import Trace
 
 #: Endpoints whose answers tell the log-probabilities of their tokens.
 _TELLING = ("chat", "completions")
@@ -63,6 +67,7 @@ class FirstQuestion(msgspec.Struct, frozen=True):
     request_id: str
     ask: str
     cascade: Cascade
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,10 @@ class FirstTry:
         request, cascade = question.request, question.cascade
         held = HeldAnswer(hides_logprobs="logprobs" not in request.fields)
         call = UpstreamCall(
-            request.is_stream, question.request_id, partial(_question, request, cascade, held)
+            request.is_stream,
+            question.request_id,
+            partial(_question, request, cascade, held),
+            question.trace,
         )
         try:
             answer = await self.dispatcher.dispatch(self._backends(model, request), call, trail)
@@ -148,7 +156,9 @@ class FirstTry:
             return None
         model = self.catalog.models[verifier]
         fields = verdict_question(question.ask, held.text)
-        call = UpstreamCall(False, question.request_id, partial(_chat_question, fields))
+        call = UpstreamCall(
+            False, question.request_id, partial(_chat_question, fields), question.trace
+        )
         usable = model.usable_backends(self.clock.monotonic_s(), CHAT.name)
         answer = await self.dispatcher.dispatch(
             ((model.name, backend) for backend in usable), call, Trail()

@@ -1,7 +1,7 @@
 """Reading the configuration: one YAML file, read once into the frozen tree of gateway.settings.
 
 All that is wrong is said at once, each with file, line, column and key. No file but this and the
-secrets of gateway.settings read the environment.
+secrets of gateway.setting_types read the environment.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 from math import nan
+from typing import TYPE_CHECKING
 
 from gateway.cascade import FirstTry
 from gateway.clock import Clock, SystemClock
@@ -35,6 +36,10 @@ from gateway.upstream.dispatch import Dispatcher
 from gateway.upstream.probe import probe_forever
 from gateway.upstream.published import publish_backend
 from gateway.upstream.watch import watch_forever
+
+if TYPE_CHECKING:
+    from gateway.telemetry.otlp import TraceExporter
+    from gateway.telemetry.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +72,8 @@ class Parts:
     decision_log: DecisionLog | None
     feedback: Feedback | None
     book: LedgerBook | None
+    tracer: Tracer | None
+    trace_exporter: TraceExporter | None
 
     @property
     def clock(self) -> Clock:
@@ -131,6 +138,9 @@ class Parts:
             await asyncio.to_thread(log.close)
         if self.book is not None and (heir is None or heir.book is not self.book):
             await asyncio.to_thread(self.book.close)
+        exporter = self.trace_exporter
+        if exporter is not None and (heir is None or heir.trace_exporter is not exporter):
+            await asyncio.to_thread(exporter.close)
         if heir is None:
             self.standing.process_watch.stop()
             await asyncio.to_thread(self.standing.request_log.close)
@@ -190,7 +200,21 @@ def build_parts(config: Config, clock: Clock | None = None, before: Parts | None
         decision_log,
         feedback,
         book,
+        *_tracer(config, clock, metrics, before),
     )
+
+
+def _tracer(
+    config: Config, clock: Clock, metrics: Metrics, before: Parts | None
+) -> tuple[Tracer | None, TraceExporter | None]:
+    """Who traces requests; one who sends traces to where they go as before goes on."""
+    if config.tracing is None:
+        return None, None
+    from gateway.tracing import open_tracer
+
+    goes_on = before is not None and before.config.tracing == config.tracing
+    exporter = before.trace_exporter if before is not None and goes_on else None
+    return open_tracer(config, config.tracing, clock, metrics, exporter)
 
 
 def _book(config: Config, metrics: Metrics, before: Parts | None) -> LedgerBook | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -54,6 +54,9 @@ from gateway.upstream.dispatch import Dispatcher, OpenAnswer, Trail, UpstreamCal
 from gateway.upstream.stream import StreamRelay
 from gateway.upstream.wires.wire import ErrorEvent
 
+if TYPE_CHECKING:
+    from gateway.telemetry.tracing import Trace
+
 
 class Incoming(msgspec.Struct, frozen=True):
     """One request as received: bounded, identified, not yet understood."""
@@ -63,6 +66,8 @@ class Incoming(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     body: bytes
     received_s: float
+    #: What notes its moments, where requests are traced.
+    trace: Trace | None = None
 
 
 class Reply(Protocol):
@@ -164,11 +169,17 @@ class Pipeline:
             principal.name,
         )
         meter = principal.meter
+        trace = incoming.trace
+        if trace is not None:
+            record.trace = trace
+            trace.note_plan(plan.request.model, plan.request.is_stream)
         hold: Hold | None = None
         try:
             if meter is not None:
                 tokens = plan.features.prompt_tokens + round(plan.decision.chosen.output_tokens)
                 hold = await meter.reserve(tokens, record.held_nanos or 0)
+            if trace is not None:
+                trace.note_reserved()
             await self._answer(plan, record, reply)
         except GatewayError as error:  # the key's limits: _answer tells the client of all else
             record.error_code = error.code
@@ -205,9 +216,8 @@ class Pipeline:
     ) -> Plan:
         """Decide who should answer, without asking anybody.
 
-        A request that names its model is not scored, since no score would change the choice;
-        ``always_scored`` does it all the same. Raises ClientError for what is wrong with the
-        request, Capacity when nobody can answer.
+        Who names a model gets it whatever a score would say: only ``always_scored`` scores it.
+        Raises ClientError for what is wrong with the request, Capacity when nobody can answer.
         """
         read = self._read(incoming, principal, always_scored)
         if not read.is_scored:
@@ -217,6 +227,8 @@ class Pipeline:
     def _read(self, incoming: Incoming, principal: Principal, always_scored: bool) -> _Read:
         """Parse and featurise: all that is known before the prompt is scored."""
         laps = [self.clock.monotonic_s()]
+        if incoming.trace is not None:
+            incoming.trace.laps = laps
         request = parse_request(incoming.body, incoming.endpoint, incoming.headers)
         inline: RoutingFields | None = None
         try:
@@ -283,7 +295,7 @@ class Pipeline:
         """Dispatch and stream. However it ends, ``record`` says so when this returns or raises."""
         trail = Trail()
         request = plan.request
-        call = UpstreamCall(request.is_stream, plan.request_id, request.question_for)
+        call = UpstreamCall(request.is_stream, plan.request_id, request.question_for, record.trace)
         try:
             if plan.decision.plan.first_try is not None:
                 kept = await self._try_first(plan, record, trail)
@@ -326,7 +338,9 @@ class Pipeline:
         cascade = plan.decision.selected.flags.cascade
         if model is None or cascade is None:
             return None
-        question = FirstQuestion(plan.request, plan.request_id, plan.features.ask, cascade)
+        question = FirstQuestion(
+            plan.request, plan.request_id, plan.features.ask, cascade, record.trace
+        )
         return await self.first_try.ask(model, question, record, trail)
 
     async def _send_kept(

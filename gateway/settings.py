@@ -1,111 +1,34 @@
 """The sections of the configuration, each a frozen pydantic model; loading is gateway.config's.
 
-An unknown key is an error with its path. Secrets come by reference, ``env:NAME`` or ``file:PATH``,
-and show as ``***``.
+An unknown key is an error with its path. What a single value may be is gateway.setting_types'.
 """
 
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    HttpUrl,
-    SecretStr,
-)
+from pydantic import Field
 
-from gateway.addresses import hands_out_credentials
 from gateway.learning_settings import Learning
 from gateway.section import Section as _Section
-from policies.presets import PROFILES
-from policies.types import GOALS
+from gateway.setting_types import (
+    BackendUrl,
+    CollectorUrl,
+    GoalName,
+    Name,
+    ProfileName,
+    Secret,
+    Share,
+    StateUrl,
+    Weight,
+)
 
 EndpointName = Literal["chat", "completions", "embeddings", "responses", "messages"]
 #: The capabilities a model may declare, each demanded by a field of a request.
 CAPABILITIES = ("tools", "vision", "json_schema", "logprobs")
-
-
-def _resolve_secret(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    secret = _read_secret(value).strip()
-    if not secret or not _fits_header(secret):
-        raise ValueError(f"{value} must hold a line of printable ASCII")
-    return secret
-
-
-def _read_secret(reference: str) -> str:
-    kind, _, where = reference.partition(":")
-    if kind == "env":
-        if where not in os.environ:
-            raise ValueError(f"environment variable {where} is not set")
-        return os.environ[where]
-    if kind == "file":
-        try:
-            return Path(where).read_text()
-        except OSError as error:
-            raise ValueError(f"cannot read {where}: {error.strerror}") from error
-    raise ValueError("write a secret as env:NAME or file:PATH, never in the file itself")
-
-
-def _fits_header(text: str) -> bool:
-    return text.isascii() and text.isprintable()
-
-
-def _check_name(name: str) -> str:
-    if not name or not _fits_header(name):
-        raise ValueError("a name must be printable ASCII, since response headers carry it")
-    return name
-
-
-def _check_url(url: HttpUrl) -> HttpUrl:
-    if url.query is not None or url.fragment is not None:
-        raise ValueError("a base URL has no query and no fragment")
-    if url.username or url.password:
-        raise ValueError("put credentials into api_key, not into the URL")
-    if hands_out_credentials(url.host or ""):
-        raise ValueError("no backend is there: clouds serve credentials at this address")
-    return url
-
-
-def _check_state_url(text: str) -> str:
-    url = urlsplit(text)
-    if text != "memory://" and (url.scheme not in {"redis", "rediss"} or not url.hostname):
-        raise ValueError("must be memory://, redis://HOST:PORT/DB or rediss://HOST:PORT/DB")
-    if url.username or url.password:
-        raise ValueError("put credentials into state.username and state.password, not into the URL")
-    if url.path.strip("/") and not url.path.strip("/").isdecimal():
-        raise ValueError("the path of a Redis URL is the number of a database, as in /0")
-    return text
-
-
-def _check_profile(name: str) -> str:
-    if name not in PROFILES:
-        raise ValueError(f"must be one of {', '.join(PROFILES)}")
-    return name
-
-
-def _check_goal(name: str) -> str:
-    if name not in GOALS:
-        raise ValueError(f"must be one of {', '.join(GOALS)}")
-    return name
-
-
-Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
-BackendUrl = Annotated[HttpUrl, AfterValidator(_check_url)]
-Name = Annotated[str, AfterValidator(_check_name)]
-StateUrl = Annotated[str, AfterValidator(_check_state_url)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0, le=1e6)]
-ProfileName = Annotated[str, AfterValidator(_check_profile)]
-GoalName = Annotated[str, AfterValidator(_check_goal)]
 
 
 class Server(_Section):
@@ -274,6 +197,22 @@ class Hedging(_Section):
     )
 
 
+class Tracing(_Section):
+    """OpenTelemetry traces of requests, sent to a collector; see docs/tracing.md."""
+
+    endpoint: CollectorUrl
+    """Base URL of what takes OTLP over HTTP, as in http://tempo:4318; /v1/traces is added."""
+    sample_ratio: Share = 1.0
+    """Share of requests that are traced, where no caller has decided already."""
+    follow_callers: bool = Field(
+        True, description="a traceparent header's own choice to be sampled or not is followed"
+    )
+    headers: Mapping[Name, Secret] = Field({}, description="sent to it; env:NAME or file:PATH each")
+    timeout_s: float = Field(10, gt=0, description="for one export, and for the last at the end")
+    service_name: Name = "thalamus"
+    """The attribute service.name of every span."""
+
+
 class Price(_Section):
     """USD per million tokens."""
 
@@ -379,6 +318,7 @@ class Config(_Section):
     timeouts: Timeouts = Timeouts()
     hedging: Hedging = Hedging()
     decision_log: DecisionLog | None = None
+    tracing: Tracing | None = None
     policies: Policies = Policies()
     learning: Learning | None = None
     models: Mapping[Name, Model] = Field(min_length=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from gateway.api.exchange import Bounds, Exchange
 from gateway.clock import Clock
@@ -12,6 +13,9 @@ from gateway.errors import ClientGone, GatewayError, Overloaded
 from gateway.pipeline import Incoming, Pipeline
 from gateway.settings import Config
 
+if TYPE_CHECKING:
+    from gateway.telemetry.tracing import Tracer
+
 _log = logging.getLogger(__name__)
 
 
@@ -19,12 +23,18 @@ class DataRoute:
     """One endpoint of the data path, with the bounds that hold while a request is received."""
 
     def __init__(
-        self, endpoint: Endpoint, pipeline: Pipeline, config: Config, clock: Clock
+        self,
+        endpoint: Endpoint,
+        pipeline: Pipeline,
+        config: Config,
+        clock: Clock,
+        tracer: Tracer | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._is_anthropic = endpoint in (MESSAGES, COUNT_TOKENS)
         self._pipeline = pipeline
         self._clock = clock
+        self._tracer = tracer
         self.bounds = Bounds(
             config.server.max_body_bytes, config.timeouts.send_s, endpoint.error_body
         )
@@ -36,13 +46,14 @@ class DataRoute:
         if self._is_anthropic and "x-api-key" in headers:
             # Where Anthropic's clients put it.
             headers.setdefault("authorization", f"Bearer {headers['x-api-key']}")
-        incoming = Incoming(
-            self._endpoint,
-            request_id,
-            headers,
-            exchange.take_body(),
-            self._clock.monotonic_s(),
-        )
+        body = exchange.take_body()
+        received_s = self._clock.monotonic_s()
+        trace = None
+        if self._tracer is not None:
+            trace = self._tracer.begin(
+                self._endpoint.name, self._endpoint.path, headers, request_id, received_s, len(body)
+            )
+        incoming = Incoming(self._endpoint, request_id, headers, body, received_s, trace)
         try:
             await self._pipeline.serve(incoming, exchange)
         except ClientGone:
@@ -61,6 +72,8 @@ class DataRoute:
             internal = GatewayError("an internal error occurred")
             exchange.fail_now(internal, _identity(request_id))
         finally:
+            if trace is not None and self._tracer is not None:
+                self._tracer.end(trace, exchange.failure, is_whole=exchange.response_complete)
             if not exchange.response_complete:
                 exchange.abort()
 

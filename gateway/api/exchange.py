@@ -75,6 +75,8 @@ class Exchange:
     is_head_request = False
     is_received = False
     response_complete = False
+    #: What the client was told that went wrong.
+    failure: GatewayError | None = None
     _body_bytes = 0
     _has_begun = False
     _is_chunked = False
@@ -168,6 +170,7 @@ class Exchange:
         """Like ``fail``; an error object is small enough never to wait."""
         if self.response_complete:
             return
+        self.failure = error
         if self._has_begun and self._error_event is not None:
             event = self._error_event(error)
             if self._is_chunked:

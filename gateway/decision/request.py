@@ -13,6 +13,7 @@ import msgspec
 from gateway.decision.endpoints import Endpoint
 from gateway.decision.prompts import PromptPart, RawFields, read_field
 from gateway.errors import UNREADABLE_JSON, InvalidRequest
+from gateway.telemetry.trace_context import passed_on
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.wires.wire import Question
 
@@ -52,7 +53,8 @@ _ENGINE_HEADERS: Mapping[str, re.Pattern[str] | None] = {
 
 class ParsedRequest(msgspec.Struct, frozen=True):
     """``fields`` are the raw top-level fields, ``headers`` those that belong to the endpoint's API,
-    ``engine_headers`` those that an inference server reads: session, priority, data-parallel rank.
+    ``engine_headers`` those that an inference server reads: session, priority, data-parallel rank,
+    and the trace that the request belongs to.
     """
 
     endpoint: Endpoint
@@ -175,6 +177,8 @@ def _for_engine(headers: Mapping[str, str]) -> Mapping[str, str]:
         if not (value.isascii() and value.isprintable() and len(value) <= _LONGEST_HEADER):
             raise InvalidRequest(f"the header {name} must be short printable ASCII", param=name)
         told = {**told, name: value}
+    if "traceparent" in headers:
+        told = {**told, **passed_on(headers)}
     return told
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
@@ -25,6 +25,9 @@ from gateway.upstream.health import BackendHealth
 from gateway.upstream.stream import Progress
 from gateway.upstream.usage import TokenUsage
 from policies.types import RoutingFlags
+
+if TYPE_CHECKING:
+    from gateway.telemetry.tracing import Trace
 
 Outcome = Literal["ok", "cancelled", "error"]
 #: Money is counted in integer nano-dollars: a token may cost a fraction of a micro-dollar.
@@ -64,6 +67,7 @@ class Reservation(msgspec.Struct):
     kept: tuple[str, str] | None = None
     #: Of the backend that answered.
     health: BackendHealth | None = None
+    trace: Trace | None = None
     is_settled: bool = False
 
     def note_attempts(self, trail: Trail) -> None:
@@ -116,6 +120,8 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     ttft_ms: float | None
     duration_ms: float
     spent: tuple[Spent, ...] = ()
+    #: Of the trace that the request belongs to, where requests are traced.
+    trace_id: str | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -217,7 +223,10 @@ class Ledger:
             ttft_ms=_ms(reservation.first_token_s, reservation.started_s),
             duration_ms=(self._clock.monotonic_s() - reservation.started_s) * 1e3,
             spent=spent,
+            trace_id=None if reservation.trace is None else reservation.trace.trace_id,
         )
+        if reservation.trace is not None:
+            reservation.trace.note_row(row)
         self.recent.append(row)
         if self._book is not None:
             self._book.note(row)

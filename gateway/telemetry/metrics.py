@@ -283,6 +283,11 @@ class Metrics:
             "Times the configuration was read again: ok or refused",
             "result",
         )
+        self.traces = new.counters(
+            "traces_total", "Traces of requests: sent to the collector, or lost", "result"
+        )
+        for result in ("sent", "lost"):
+            self.traces.labels(result)
         self.log_lines_lost = new.counter(
             "log_lines_lost_total", "Log lines dropped because the reader did not keep up"
         )

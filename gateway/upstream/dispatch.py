@@ -7,7 +7,7 @@ stream, its first event is parsed. Before that another backend may be asked; aft
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -30,6 +30,9 @@ from gateway.upstream.sse import SseParser
 from gateway.upstream.transport import UpstreamResponse
 from gateway.upstream.wires.wire import Question, Wire
 
+if TYPE_CHECKING:
+    from gateway.telemetry.tracing import AttemptSpan, Trace
+
 #: Backends asked for one request, at most.
 MAX_ATTEMPTS = 3
 #: Kept-alive connections that may turn out to be closed before one attempt gives up.
@@ -48,6 +51,7 @@ class UpstreamCall(msgspec.Struct, frozen=True):
     is_stream: bool
     request_id: str
     question_for: Callable[[BackendHandle], Question]
+    trace: Trace | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -100,6 +104,7 @@ class OpenAnswer(msgspec.Struct):
     parser: SseParser = msgspec.field(default_factory=SseParser)
     events: list[bytes] = []
     body: bytes = b""
+    span: AttemptSpan | None = None
 
     def note_end(self, events: int, began_s: float, now_s: float) -> None:
         """Tell the backend's health that a stream came to its end, and how fast it was."""
@@ -113,6 +118,8 @@ class OpenAnswer(msgspec.Struct):
         self.attempt.backend.health.fail(now_s)
 
     async def close(self) -> None:
+        if self.span is not None:
+            self.span.end()
         self.attempt.backend.health.inflight -= 1
         await self.response.close()
 
@@ -234,6 +241,8 @@ class Dispatcher:
         return False
 
     async def _attempt(self, attempt: Attempt, call: UpstreamCall) -> OpenAnswer:
+        if call.trace is not None:
+            return await self._traced_attempt(attempt, call, call.trace)
         backend = attempt.backend
         health = backend.health
         response: UpstreamResponse | None = None
@@ -262,6 +271,28 @@ class Dispatcher:
             health.succeed(now_s)
         health.throttle.note(now_s, accepted=True)
         self._metrics.upstream_attempts.labels(backend.name, "ok").inc()
+        return answer
+
+    async def _traced_attempt(
+        self, attempt: Attempt, call: UpstreamCall, trace: Trace
+    ) -> OpenAnswer:
+        """Attempt it with a span of its own, which the backend's spans hang beneath."""
+        backend = attempt.backend
+        span = trace.begin_attempt(attempt.model, backend.name, backend.served_model)
+
+        def question_for(backend: BackendHandle) -> Question:
+            question = call.question_for(backend)
+            headers = {**question.headers, **span.headers}
+            return msgspec.structs.replace(question, headers=headers)
+
+        untraced = msgspec.structs.replace(call, question_for=question_for, trace=None)
+        try:
+            answer = await self._attempt(attempt, untraced)
+        except BaseException as error:
+            span.end(error)
+            raise
+        span.open()
+        answer.span = span
         return answer
 
     async def _open(
