@@ -74,9 +74,10 @@ def _add_serving(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     )
 
     demo = subcommands.add_parser("demo", help="run the gateway with its embedded models")
-    demo.add_argument("--host", default="127.0.0.1")
-    demo.add_argument("--port", type=int, default=8080)
-    demo.set_defaults(run=lambda a: commands.demo_command(a.host, a.port))
+    demo.add_argument("--config", type=Path, help="YAML file with any section but models")
+    demo.add_argument("--host", help="overrides server.host")
+    demo.add_argument("--port", type=int, help="overrides server.port")
+    demo.set_defaults(run=lambda a: commands.demo_command(a.host, a.port, a.config))
 
     discover = subcommands.add_parser("discover", help="list what vLLM servers serve")
     discover.add_argument(

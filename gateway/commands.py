@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.config import load_config, load_policy
+from gateway.config import load_config, load_policy, load_without_models
 from gateway.decision.endpoints import CHAT
 from gateway.errors import ConfigError
 from gateway.ledger.usage_report import print_usage, usage_of
@@ -70,7 +70,7 @@ def usage_command(
     as_json: bool,
 ) -> None:
     """Print what was used, added up by groups. Raises ConfigError when there is no ledger."""
-    path = file or (None if config is None else load_config(config).state.ledger)
+    path = file or (None if config is None else load_without_models(config).state.ledger)
     if path is None:
         raise ConfigError("usage: name the ledger with --file, or a --config that has state.ledger")
     lines = usage_of(path, by, *days)
@@ -87,7 +87,7 @@ def discover_command(urls: Sequence[str], api_key: str | None) -> None:
     print(describe_servers(urls, api_key), end="")
 
 
-def demo_command(host: str, port: int) -> None:
+def demo_command(host: str | None, port: int | None, config_path: Path | None) -> None:
     """Run the embedded engine and the gateway in front of it until Ctrl-C."""
     from gateway.embedded.demo import adapter_paths, demo_config, load_experts
     from gateway.embedded.process import engine_running
@@ -96,11 +96,15 @@ def demo_command(host: str, port: int) -> None:
     experts = load_experts()
     server = {"host": host, "port": port}
     # Before the engine starts: whoever has to choose another port should not wait for it.
-    check_port(demo_config(experts, "http://127.0.0.1:1", server).server)
+    check_port(demo_config(experts, "http://127.0.0.1:1", server, config_path).server)
     with engine_running(adapter_paths(experts)) as engine_address:
-        config = demo_config(experts, engine_address, server)
-        at = f"{host}:{port}"
-        serve(config, None, lambda: print(_TRY_IT.format(at=at), flush=True))
+
+        def read(path: Path | None) -> Config:
+            return demo_config(experts, engine_address, server, path)
+
+        config = read(config_path)
+        at = f"{config.server.host}:{config.server.port}"
+        serve(config, config_path, lambda: print(_TRY_IT.format(at=at), flush=True), read)
 
 
 def check_config_command(config_path: Path) -> None:

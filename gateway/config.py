@@ -20,15 +20,20 @@ from gateway.settings import Config, Policy, Server
 from gateway.yaml_places import PlacedDocument, read_placed
 
 
-def load_config(path: Path, **server: int | None) -> Config:
+def load_config(
+    path: Path, models: Mapping[str, Any] | None = None, **server: int | str | None
+) -> Config:
     """Read and check a configuration file; ``server`` keys that are not None override it.
 
+    ``models`` stand for the section where the file has none.
     Raises ConfigError naming, for all that is wrong, the file, line, column and key.
     """
     placed = _read_yaml(path)
     document = placed.document
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping with at least the key 'models'")
+    if models is not None:
+        document.setdefault("models", models)
     overrides = {key: value for key, value in server.items() if value is not None}
     try:
         Server.model_validate(overrides)
@@ -39,6 +44,11 @@ def load_config(path: Path, **server: int | None) -> Config:
     if overrides and isinstance(section, dict):
         document["server"] = {**section, **overrides}
     return parse_config(document, str(path), placed)
+
+
+def load_without_models(path: Path) -> Config:
+    """Read a configuration for what asks no model: keys and ledgers, those of ``demo`` too."""
+    return load_config(path, {"none": {"backends": [{"url": "http://127.0.0.1:9/v1"}]}})
 
 
 def load_policy(path: Path) -> Policy:

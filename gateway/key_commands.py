@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.config import load_config
+from gateway.config import load_without_models
 from gateway.errors import ConfigError
 from gateway.settings import Auth
 from gateway.tenancy.issuing import issue_key, key_entry
@@ -20,7 +20,7 @@ from gateway.tenancy.principals import KeyBook, open_book
 def key_book(file: Path | None, config: Path | None) -> KeyBook:
     """The file named, or where a configuration keeps its keys, or the default file."""
     if file is None and config is not None:
-        return open_book(load_config(config))
+        return open_book(load_without_models(config))
     return KeyFile(file or Auth().keys)
 
 

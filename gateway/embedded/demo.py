@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.config import parse_config
+from gateway.config import load_config, parse_config
 from gateway.embedded.engine_limits import CONTEXT_TOKENS
 from gateway.errors import ConfigError
 from gateway.settings import Config
@@ -34,10 +34,31 @@ def adapter_paths(experts: list[Expert]) -> list[Path]:
     return [ADAPTERS / expert.file for expert in experts]
 
 
-def demo_config(experts: list[Expert], engine_address: str, server: Mapping[str, Any]) -> Config:
-    """Build the configuration: every expert is a model, told apart by the adapter it asks for."""
+def demo_config(
+    experts: list[Expert],
+    engine_address: str,
+    server: Mapping[str, Any],
+    path: Path | None = None,
+) -> Config:
+    """Build the configuration: every expert is a model, told apart by the adapter it asks for.
+
+    All other sections come from the file at ``path``; ``server`` overrides it where it is not None.
+    """
+    models = _models(experts, engine_address)
+    if path is None:
+        told = {key: value for key, value in server.items() if value is not None}
+        return parse_config({"server": told, "models": models}, "the embedded library")
+    config = load_config(path, models, **server)
+    if set(config.models) != set(models):
+        raise ConfigError(f"{path}: models: demo has its own; serve these with thalamus serve")
+    if config.server.workers > 1:
+        raise ConfigError(f"{path}: server.workers: demo is one process; set it to 1")
+    return config
+
+
+def _models(experts: list[Expert], engine_address: str) -> dict[str, Any]:
     names = [BASE_MODEL, *(expert.model for expert in experts)]
-    models = {
+    return {
         name: {
             "backends": [
                 {"url": f"{engine_address}/v1", "extra_body": {"lora": _scales(name, experts)}}
@@ -50,7 +71,6 @@ def demo_config(experts: list[Expert], engine_address: str, server: Mapping[str,
         }
         for name in names
     }
-    return parse_config({"server": dict(server), "models": models}, "the embedded library")
 
 
 def _scales(model: str, experts: list[Expert]) -> list[dict[str, float]]:

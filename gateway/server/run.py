@@ -56,10 +56,15 @@ def check_port(server: Server | Admin) -> None:
             ) from error
 
 
-def serve(config: Config, config_path: Path | None, started: Callable[[], None]) -> None:
+def serve(
+    config: Config,
+    config_path: Path | None,
+    started: Callable[[], None],
+    read: Callable[[Path], Config] = load_config,
+) -> None:
     """Serve until SIGINT or SIGTERM; ``started`` is called once the socket listens.
 
-    With more than one worker each process reads ``config_path`` for itself.
+    With more than one worker each process reads ``config_path`` for itself. ``read`` reads it again.
     Raises ConfigError before anything listens when the configuration cannot be served.
     """
     raise_limit()
@@ -68,7 +73,7 @@ def serve(config: Config, config_path: Path | None, started: Callable[[], None])
         check_port(config.admin)
     configure_logs()
     if config.server.workers == 1:
-        gateway = create_app(config, _rereading(config.server, config_path))
+        gateway = create_app(config, _rereading(config.server, config_path, read))
         server = _OneProcess(config, gateway, config_path, started)
         spare_the_collector()
         server.run()
@@ -121,13 +126,15 @@ def spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def _rereading(server: Server, path: Path | None) -> Callable[[], Config] | None:
+def _rereading(
+    server: Server, path: Path | None, read: Callable[[Path], Config]
+) -> Callable[[], Config] | None:
     """Read the file again; where it listens and with how many processes is settled at the start."""
     if path is None:
         return None
 
     def reread() -> Config:
-        config = load_config(path)
+        config = read(path)
         kept = {"host": server.host, "port": server.port, "workers": server.workers}
         return config.model_copy(update={"server": config.server.model_copy(update=kept)})
 

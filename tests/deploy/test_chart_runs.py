@@ -159,14 +159,25 @@ def try_it(
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_without_values_the_embedded_models_answer(tmp_path: Path) -> None:
-    manifests = render()
-    node = Pod(tmp_path, manifests)
-    arguments = one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert arguments == ["demo", "--host", "0.0.0.0", "--port", "8080"]  # noqa: S104
+def test_without_models_the_embedded_ones_answer_by_the_rest_of_the_configuration(
+    tmp_path: Path,
+) -> None:
+    given: dict[str, Any] = {
+        "config": {"server": {"max_inflight": 7}},
+        "admin": {"secret": "operators"},
+    }
+    given["admin"]["port"] = port = free_port()
+    manifests = render(given)
+    node = Pod(tmp_path, manifests, {"operators": "an-admin-key"})
     with running(node) as gateway:
         assert gateway.ask("What is 2 + 3?", max_tokens=4).status_code == 200
         assert try_it(manifests, gateway).returncode == 0
+        server = Operator(port).ask("GET", "/config").json()["config"]["server"]
+        assert (server["max_inflight"], server["notice_s"]) == (7, 10)
+        given["config"]["policies"] = {"live": {"objective": "cheap"}}
+        node.project_config(gateway_config(render(given)))
+        wait_until(lambda: gateway.metric("thalamus_config_reloads_total") == 1)
+        assert gateway.ask("Hi", max_tokens=2).headers["x-routing-profile"] == "cheap"
 
 
 def test_keys_count_together_in_the_bundled_redis(tmp_path: Path) -> None:

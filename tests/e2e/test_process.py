@@ -110,3 +110,21 @@ def test_a_router_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         f"router: {{artifact: {tmp_path}/no-such-router}}\nserver: {{port: {free_port()}}}\n"
     )
     assert "no-such-router" in complaint_of("serve", "--config", str(config))
+
+
+def test_what_the_demo_cannot_take_from_a_file_is_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("models: {m: {backends: [{url: 'http://127.0.0.1:1/v1'}]}}\n")
+    assert "demo has its own" in complaint_of("demo", "--config", str(config))
+    config.write_text("server: {workers: 2}\n")
+    assert "demo is one process" in complaint_of("demo", "--config", str(config))
+    config.write_text("server: {prot: 1}\n")
+    assert ":1:10: server.prot: unknown key" in complaint_of("demo", "--config", str(config))
+
+
+def test_keys_of_a_demo_are_made_by_its_file(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"auth: {{mode: keys, keys: {tmp_path}/keys.db}}\n")
+    words = ("keys", "--config", str(config), "create", "me")
+    subprocess.run([THALAMUS, *words], check=True, timeout=30, capture_output=True)
+    assert (tmp_path / "keys.db").exists()

@@ -6,9 +6,7 @@
 {{- define "thalamus.drainSeconds" -}}
 {{- $server := .Values.config.server | default dict -}}
 {{- $timeouts := .Values.config.timeouts | default dict -}}
-{{- if not (include "thalamus.hasModels" .) -}}
-30
-{{- else if hasKey $server "drain_s" -}}
+{{- if hasKey $server "drain_s" -}}
 {{- $server.drain_s | float64 | ceil | int -}}
 {{- else -}}
 {{- $timeouts.total_s | default 600 | float64 | ceil | int -}}
@@ -38,6 +36,9 @@
 {{- $_ := set $config "server" $server -}}
 {{- if .Values.admin.secret -}}
 {{- $_ := set $config "admin" (dict "host" "0.0.0.0" "port" .Values.admin.port "key" "env:THALAMUS_ADMIN_KEY") -}}
+{{- end -}}
+{{- if not $config.models -}}
+{{- $_ := unset $config "models" -}}
 {{- end -}}
 {{- $router := $config.router | default dict -}}
 {{- with include "thalamus.routerFolder" . -}}

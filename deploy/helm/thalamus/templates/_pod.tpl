@@ -62,11 +62,7 @@ volumes: {{- include "thalamus.volumes" . | nindent 2 }}
 {{- define "thalamus.container" -}}
 image: {{ include "thalamus.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
-{{- if include "thalamus.hasModels" . }}
-args: [serve, --config, /etc/thalamus/thalamus.yaml]
-{{- else }}
-args: [demo, --host, 0.0.0.0, --port, "8080"]
-{{- end }}
+args: [{{ ternary "serve" "demo" (eq (include "thalamus.hasModels" .) "yes") }}, --config, /etc/thalamus/thalamus.yaml]
 ports:
   - {name: http, containerPort: 8080}
   {{- if .Values.admin.secret }}
@@ -90,10 +86,8 @@ envFrom: {{- toYaml . | nindent 2 }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: data, mountPath: /var/lib/thalamus}
-  {{- if include "thalamus.hasModels" . }}
   {{- /* A whole folder: the kubelet never renews a file mounted by subPath. */}}
   - {name: config, mountPath: /etc/thalamus, readOnly: true}
-  {{- end }}
   {{- if include "thalamus.routerFolder" . }}
   - name: router
     mountPath: {{ include "thalamus.routerFolder" . }}
@@ -140,10 +134,8 @@ env:
   {{- else }}
   emptyDir: {sizeLimit: {{ .Values.data.sizeLimit }}}
   {{- end }}
-{{- if include "thalamus.hasModels" . }}
 - name: config
   configMap: {name: {{ include "thalamus.fullname" . }}}
-{{- end }}
 {{- with .Values.router }}
 {{- if .persistentVolumeClaim }}
 - name: router
