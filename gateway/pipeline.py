@@ -258,7 +258,8 @@ class Pipeline:
 
     def _choose(self, read: _Read, predictions: Predictions) -> Plan:
         """Decide among the candidates, knowing what the router expects of each."""
-        laps = [*read.laps, self.clock.monotonic_s()]
+        laps = read.laps
+        laps.append(self.clock.monotonic_s())
         features = read.features
         try:
             session_id = read.flags.flags.session_id
