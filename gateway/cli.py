@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(subcommands)
     _add_keys(subcommands)
     _add_routing(subcommands)
+    _add_savings(subcommands)
     _add_learning(subcommands)
     _add_pilots(subcommands)
     return parser
@@ -98,10 +99,7 @@ def _add_serving(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
         default=None,
         help="may be given again; key by default",
     )
-    for bound in ("since", "until"):
-        usage.add_argument(
-            f"--{bound}", type=datetime.date.fromisoformat, metavar="YYYY-MM-DD", help="day in UTC"
-        )
+    _add_days(usage)
     usage.add_argument("--json", action="store_true")
     usage.set_defaults(
         run=lambda a: commands.usage_command(
@@ -209,6 +207,26 @@ def _add_routing(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
             a.log, policy=a.policy, confidence=a.confidence, as_json=a.json
         )
     )
+
+
+def _add_savings(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    savings = subcommands.add_parser("savings", help="what routing saved, by the decision log")
+    savings.add_argument("--log", type=Path, action="append", required=True, help="a decision log")
+    _add_days(savings)
+    savings.add_argument("--confidence", type=_confidence, default=0.95, help="of the intervals")
+    savings.add_argument("--json", action="store_true")
+    savings.set_defaults(
+        run=lambda a: commands.savings_command(
+            a.log, (a.since, a.until), confidence=a.confidence, as_json=a.json
+        )
+    )
+
+
+def _add_days(command: argparse.ArgumentParser) -> None:
+    for bound in ("since", "until"):
+        command.add_argument(
+            f"--{bound}", type=datetime.date.fromisoformat, metavar="YYYY-MM-DD", help="day in UTC"
+        )
 
 
 def _confidence(text: str) -> float:

@@ -34,6 +34,7 @@ __all__ = [
     "predict_command",
     "replay_command",
     "route_command",
+    "savings_command",
     "serve_command",
     "train_command",
     "usage_command",
@@ -157,6 +158,25 @@ def replay_command(log: Path, *, policy: Path | None, confidence: float, as_json
         print(msgspec.json.format(msgspec.json.encode(replay)).decode())
     else:
         print_replay(replay)
+
+
+def savings_command(
+    logs: Sequence[Path],
+    days: tuple[datetime.date | None, datetime.date | None],
+    *,
+    confidence: float,
+    as_json: bool,
+) -> None:
+    """Print what routing saved by these logs, against the alternatives."""
+    from gateway.ledger.decision_records import within_days
+    from gateway.ledger.saved import saved_by
+    from gateway.saved_report import print_saved
+
+    saved = saved_by(within_days(logs, *days), confidence)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(saved)).decode())
+    else:
+        print_saved(saved)
 
 
 def _routing_config(config_path: Path | None) -> Config:

@@ -7,7 +7,9 @@ as the same bits; replaying a decision therefore makes the same choice (``replay
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -135,6 +137,25 @@ class LogReading:
                 f"{self._path}, line {number}: format {record.format}; this build reads {FORMAT}"
             )
         return record
+
+
+def within_days(
+    paths: Sequence[Path], since: datetime.date | None, until: datetime.date | None
+) -> Iterator[Record]:
+    """The records of several logs, UTC days from ``since`` to ``until``, both included.
+
+    What is said of an answer later counts, whenever it was said. Raises LogUnreadable.
+    """
+    low = -inf if since is None else _start_s(since)
+    high = inf if until is None else _start_s(until + datetime.timedelta(days=1))
+    for path in paths:
+        for record in LogReading(path):
+            if isinstance(record, FeedbackRecord) or low <= record.at_s < high:
+                yield record
+
+
+def _start_s(day: datetime.date) -> float:
+    return datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC).timestamp()
 
 
 def decision_record(decision: RoutedDecision, row: LedgerRow, prompt: str | None) -> DecisionRecord:

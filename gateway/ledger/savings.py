@@ -21,14 +21,18 @@ def compare(evaluated: Sequence[Evaluated], served: str) -> tuple[Difference, ..
     limit had to be given up: the one of highest predicted quality, the one of lowest predicted
     cost, and the mean of all. None where there was no choice.
     """
-    pool = [e.candidate for e in evaluated if e.is_feasible]
-    if len(pool) < 2:
-        pool = [e.candidate for e in evaluated if e.candidate.is_usable]
+    pool = alternatives(evaluated)
     ours = next((c for c in pool if c.model == served), None)
     if ours is None or len(pool) < 2:
         return None
     best = max(pool, key=lambda c: (c.quality, c.model))
     return _difference(best, ours), _to_cheapest(pool, ours), _to_mean(pool, ours)
+
+
+def alternatives(evaluated: Sequence[Evaluated]) -> list[Candidate]:
+    """Who could have answered: the feasible, or the usable where a limit had to be given up."""
+    pool = [e.candidate for e in evaluated if e.is_feasible]
+    return pool if len(pool) > 1 else [e.candidate for e in evaluated if e.candidate.is_usable]
 
 
 def _difference(other: Candidate, ours: Candidate) -> Difference:
