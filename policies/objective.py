@@ -70,6 +70,11 @@ def weigh(pool: Sequence[Candidate], flags: RoutingFlags) -> Weighed:
     return Weighed(values, terms)
 
 
+def goal_costs(candidate: Candidate) -> dict[str, float | None]:
+    """Tell what each goal keeps low of a candidate, before it is scaled; None where unknown."""
+    return {goal: _COSTS[goal](candidate) for goal in GOALS}
+
+
 def rank(pool: Sequence[Candidate], values: Sequence[float]) -> list[int]:
     """Order the pool's indices best first; equal values go by lower cost, then by model name.
 

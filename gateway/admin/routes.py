@@ -8,17 +8,21 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import Body, Depends, FastAPI, Query, Request, Response
+from starlette.responses import RedirectResponse
+from starlette.routing import Route
 
 from gateway.admin.learning import add_learning_routes
 from gateway.api.error_answers import answer_errors
 from gateway.app import Gateway
-from gateway.decision.catalog import CatalogModel
+from gateway.console.effective_config import effective_config
+from gateway.console.models import backend_entry, models_document
+from gateway.console.routes import admin_pages
+from gateway.console.traffic import traffic_document
 from gateway.errors import ConfigError, InvalidRequest, NotFound, Unauthenticated, quoted
 from gateway.ledger.usage_report import GROUPS, usage_of
 from gateway.settings import Admin
 from gateway.tenancy.issuing import issue_key, key_entry
 from gateway.tenancy.principals import KeyBook, open_book
-from gateway.upstream.backend import BackendHandle
 
 
 def admin_app(gateway: Gateway, admin: Admin) -> FastAPI:
@@ -36,20 +40,18 @@ def admin_app(gateway: Gateway, admin: Admin) -> FastAPI:
     _add_key_routes(app, gateway)
     _add_usage_route(app, gateway)
     add_learning_routes(app, gateway)
+    # Without a key: they are the same files for everybody, and ask for the key themselves.
+    app.mount("/console", admin_pages())
+    app.router.routes.append(Route("/", lambda _: RedirectResponse("/console/")))
     answer_errors(app)
     return app
 
 
 def _add_process_routes(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/admin/config")
-    def effective_config() -> dict[str, Any]:
+    def shown_config() -> dict[str, Any]:
         """The configuration in force, with every default; secrets show as ``***``."""
-        parts = gateway.parts
-        document = parts.config.model_dump(mode="json")
-        return {
-            "config": _masked(document),
-            "policy_version": parts.decider.version,
-        }
+        return effective_config(gateway.parts)
 
     @app.post("/admin/reload")
     async def reload() -> dict[str, str]:
@@ -72,22 +74,23 @@ def _add_process_routes(app: FastAPI, gateway: Gateway) -> None:
         return {"draining": False, "inflight": gateway.parts.pipeline.admission.inflight}
 
 
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _masked(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_masked(v) for v in value]
-    # As pydantic writes a secret; no other setting looks like it.
-    return "***" if value == "**********" else value
-
-
 def _add_backend_routes(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/admin/backends")
     def backends() -> dict[str, Any]:
         """Every backend of every model: whether it may be asked, how busy and how fast it is."""
         now_s = gateway.parts.clock.monotonic_s()
         found = gateway.parts.catalog.backends
-        return {"backends": [_backend(model, handle, now_s) for model, handle in found]}
+        return {"backends": [backend_entry(model, handle, now_s) for model, handle in found]}
+
+    @app.get("/admin/models")
+    def models() -> dict[str, Any]:
+        """Every model, what is declared of it, and its backends as above."""
+        return models_document(gateway.parts, lambda _: True, tells_backends=True)
+
+    @app.get("/admin/traffic")
+    def traffic() -> dict[str, Any]:
+        """The latest finished requests of all keys: sums, shares, savings, and one by one."""
+        return traffic_document(list(gateway.parts.ledger.recent), tells_keys=True)
 
     def set_drained(name: str, *, drained: bool) -> dict[str, Any]:
         concerned = [h for _, h in gateway.parts.catalog.backends if h.name == name]
@@ -105,26 +108,6 @@ def _add_backend_routes(app: FastAPI, gateway: Gateway) -> None:
     @app.post("/admin/backends/{name}/undrain")
     def undrain_backend(name: str) -> dict[str, Any]:
         return set_drained(name, drained=False)
-
-
-def _backend(model: CatalogModel, handle: BackendHandle, now_s: float) -> dict[str, Any]:
-    health = handle.health
-    told = health.fresh_signals(now_s)
-    return {
-        "model": model.name,
-        "backend": handle.name,
-        "served_model": handle.served_model,
-        "usable": health.is_usable(now_s),
-        "up": health.is_up,
-        "breaker_open": health.is_paused,
-        "drained": health.is_drained,
-        "inflight": health.inflight,
-        "ttft_ms": health.ttft_ms.value,
-        "token_ms": health.token_ms.value,
-        "running": None if told is None else told.running,
-        "waiting": None if told is None else told.waiting,
-        "kv_usage": None if told is None else told.kv_usage,
-    }
 
 
 def _add_usage_route(app: FastAPI, gateway: Gateway) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from gateway.decision.catalog import Catalog
 from gateway.decision.scoring import Scorer
 from gateway.pipeline import Plan
+from policies.objective import goal_costs
 from policies.types import Evaluated
 from router_models.retriever.model import Neighbour
 
@@ -82,4 +83,5 @@ def _candidate(evaluated: Evaluated, catalog: Catalog) -> dict[str, Any]:
         ],
         "on_pareto_front": evaluated.is_on_pareto_front,
         "objective_value": evaluated.objective_value,
+        "goal_costs": goal_costs(candidate),
     }

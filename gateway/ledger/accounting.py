@@ -16,7 +16,7 @@ from gateway.clock import Clock
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import RoutedDecision
 from gateway.decision.prices import Price
-from gateway.ledger.savings import compare
+from gateway.ledger.savings import Difference, compare
 from gateway.telemetry.logs import RequestLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.answers import Pricer
@@ -122,6 +122,8 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     spent: tuple[Spent, ...] = ()
     #: Of the trace that the request belongs to, where requests are traced.
     trace_id: str | None = None
+    #: What ``telemetry.metrics.BASELINES`` would have cost more and been better by; see savings.
+    differences: tuple[Difference, ...] | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -224,6 +226,7 @@ class Ledger:
             duration_ms=(self._clock.monotonic_s() - reservation.started_s) * 1e3,
             spent=spent,
             trace_id=None if reservation.trace is None else reservation.trace.trace_id,
+            differences=compare(plan.evaluated, reservation.model),
         )
         if reservation.trace is not None:
             reservation.trace.note_row(row)
@@ -256,9 +259,8 @@ class Ledger:
     def _count(self, row: LedgerRow, decision: RoutedDecision) -> None:
         self._metrics.request_finished(row)
         self._request_log.note(row)
-        differences = compare(decision.plan.evaluated, row.model)
-        if differences is not None:
-            self._metrics.choice_compared(differences)
+        if row.differences is not None:
+            self._metrics.choice_compared(row.differences)
         if row.outcome == "ok":
             for constraint in _broken_limits(row, decision.selected.flags):
                 self._metrics.constraint_violations.labels(constraint).inc()

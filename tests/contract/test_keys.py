@@ -70,7 +70,7 @@ async def test_without_a_key_nobody_asks(stage):
         assert answer.json()["error"]["code"] == "invalid_api_key"
         assert answer.headers["www-authenticate"] == "Bearer"
         assert answer.headers["x-should-retry"] == "false"
-    for path in ("/v1/models", "/v1/models/first", "/console/api/recent"):
+    for path in ("/v1/models", "/v1/models/first", "/console/api/traffic", "/console/api/models"):
         assert (await stage.client.get(path)).status_code == 401
     assert (await stage.client.post("/v1/route", json={})).status_code == 401
     assert (await stage.client.get("/health/live")).status_code == 200

@@ -1,6 +1,6 @@
 import pytest
 
-from policies.objective import rank, weigh
+from policies.objective import goal_costs, rank, weigh
 from policies.types import GOALS, RoutingFlags
 
 
@@ -39,6 +39,21 @@ def test_each_goal_is_scaled_to_the_unit_interval(
 def test_every_goal_has_a_cost(candidate):
     pool = [candidate("a"), candidate("b")]
     assert values(pool, weights=dict.fromkeys(GOALS, 1.0)) == [0.5, 0.5]
+
+
+def test_goal_costs_are_what_is_scaled(candidate):
+    pool = [
+        candidate("a", quality=1.0, cost_usd=4.0, parameters_b=7.0, released_day=20_000),
+        candidate("b", quality=1.0, cost_usd=1.0, parameters_b=3.0, released_day=20_100),
+        candidate("c", quality=1.0, cost_usd=2.0, parameters_b=3.0, released_day=None),
+    ]
+    assert set(goal_costs(pool[0])) == set(GOALS)
+    assert goal_costs(pool[0])["recency"] == -20_000, "the older, the dearer"
+    assert goal_costs(pool[2])["recency"] is None
+    for goal in ("cost", "size"):
+        costs = [goal_costs(c)[goal] for c in pool]
+        scaled = [(c - min(costs)) / (max(costs) - min(costs)) for c in costs]
+        assert values(pool, weights={goal: 1.0}) == scaled
 
 
 def test_equal_costs_weigh_nothing(candidate):
