@@ -25,6 +25,7 @@ from gateway.ledger.book import LedgerBook
 from gateway.ledger.decision_log import DecisionLog, open_decision_log
 from gateway.ledger.feedback import Feedback
 from gateway.pipeline import Pipeline
+from gateway.resume import Resumer
 from gateway.settings import Config
 from gateway.tasks import TaskGroup
 from gateway.telemetry.logs import RequestLog
@@ -180,6 +181,7 @@ def build_parts(config: Config, clock: Clock | None = None, before: Parts | None
         decider=decider,
         dispatcher=dispatcher,
         first_try=FirstTry(catalog, dispatcher, config.timeouts, clock, metrics),
+        resumer=Resumer(catalog, dispatcher, config.timeouts, clock, metrics),
         ledger=ledger,
         door=door,
         admission=standing.admission,

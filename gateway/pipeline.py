@@ -37,12 +37,12 @@ from gateway.errors import (
     GatewayError,
     InvalidRequest,
     RoutingInfeasible,
-    StreamInterrupted,
     quoted,
 )
 from gateway.ledger.accounting import Ledger, Reservation
 from gateway.ledger.decision_log import DecisionLog
 from gateway.ledger.feedback import Feedback
+from gateway.resume import Resumer, Resumption, Stream
 from gateway.routing_headers import routing_headers
 from gateway.settings import Timeouts
 from gateway.telemetry.metrics import Metrics
@@ -51,7 +51,6 @@ from gateway.tenancy.meters import Meter
 from gateway.tenancy.principals import Door, Principal
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.dispatch import Dispatcher, OpenAnswer, Trail, UpstreamCall
-from gateway.upstream.stream import StreamRelay
 from gateway.upstream.wires.wire import ErrorEvent
 
 if TYPE_CHECKING:
@@ -129,6 +128,7 @@ class Pipeline:
     decider: Decider
     dispatcher: Dispatcher
     first_try: FirstTry
+    resumer: Resumer
     ledger: Ledger
     door: Door
     admission: Admission
@@ -296,7 +296,9 @@ class Pipeline:
         """Dispatch and stream. However it ends, ``record`` says so when this returns or raises."""
         trail = Trail()
         request = plan.request
-        call = UpstreamCall(request.is_stream, plan.request_id, request.question_for, record.trace)
+        resumption = self.resumer.prepare(request)
+        question_for = (resumption or request).question_for
+        call = UpstreamCall(request.is_stream, plan.request_id, question_for, record.trace)
         try:
             if plan.decision.plan.first_try is not None:
                 kept = await self._try_first(plan, record, trail)
@@ -307,7 +309,7 @@ class Pipeline:
             answer = await self.dispatcher.dispatch(self._backends(plan), call, trail)
             record.note_outrun(trail)
             try:
-                await self._relay(answer, plan, record, trail, reply)
+                await self._relay(answer, plan, record, trail, reply, resumption)
             finally:
                 await answer.close()
             record.outcome = "error" if record.progress.has_failed else "ok"
@@ -361,7 +363,13 @@ class Pipeline:
         await reply.end_stream()
 
     async def _relay(
-        self, answer: OpenAnswer, plan: Plan, record: Reservation, trail: Trail, reply: Reply
+        self,
+        answer: OpenAnswer,
+        plan: Plan,
+        record: Reservation,
+        trail: Trail,
+        reply: Reply,
+        resumption: Resumption | None,
     ) -> None:
         """Pass a committed answer on, naming the model that served and what it cost."""
         model = answer.attempt.model
@@ -378,14 +386,9 @@ class Pipeline:
         record.first_token_s = self.clock.monotonic_s()
         reader = answer.wire.reader(model, price, wants_usage=plan.request.wants_usage)
         await reply.begin_stream(plan.headers(trail), reader.error_event)
-        relay = StreamRelay(reader, self.timeouts, self.clock)
-        try:
-            sink = Sample(reply) if is_measured else reply
-            await relay.run(answer, sink, progress)
-        except StreamInterrupted:
-            answer.note_break(self.clock.monotonic_s())
-            raise
-        answer.note_end(progress.events, record.first_token_s, self.clock.monotonic_s())
+        sink = Sample(reply) if is_measured else reply
+        stream = Stream(plan.request_id, reader, sink, resumption)
+        await self.resumer.run(stream, answer, record, trail)
         await reply.end_stream()
         if isinstance(sink, Sample):
             readability.note(text_of_stream(bytes(sink.sent)))

@@ -284,6 +284,11 @@ class Model(_Section):
         description="which backend is asked first: the least busy, the less busy of two drawn, where "
         "the prompt's beginning was served before unless that is too busy, or as they are listed",
     )
+    resume: bool = Field(
+        False,
+        description="continue a plain text stream at temperature 0 that breaks off at another backend; "
+        "all of them must be vLLM, serving the same weights",
+    )
     context_tokens: int | None = Field(None, gt=0)
     """Prompt and answer together; longer prompts are not sent to it."""
     parameters_b: float | None = Field(None, gt=0)

@@ -242,7 +242,8 @@ def reliability() -> object:
         "Answers": [
             lines("Success", "percentunit", Query(SUCCESS, "success")),
             lines("Streams that broke off", "reqps",
-                  Query(rate("stream_aborts_total", "side"), "by the {{side}}")),
+                  Query(rate("stream_aborts_total", "side"), "by the {{side}}"),
+                  Query(rate("stream_resumes_total", "result"), "elsewhere: {{result}}")),
         ],
         "Behind the answers": [
             lines("Attempts by outcome", "reqps",

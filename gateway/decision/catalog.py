@@ -100,6 +100,8 @@ class Catalog:
         self.models: dict[str, CatalogModel] = {
             name: self._build(name, model) for name, model in config.models.items()
         }
+        #: Whether any model's streams may be continued.
+        self.resumes = any(model.resume for model in config.models.values())
         self.watched = _watched(config, self.models)
 
     def _build(self, name: str, model: Model) -> CatalogModel:
@@ -130,7 +132,10 @@ class Catalog:
                 backend, has_x_api_key=speaks_messages
             )
         extra = {k: msgspec.Raw(msgspec.json.encode(v)) for k, v in backend.extra_body.items()}
-        return BackendHandle(backend.label, backend.model or name, extra, transport, endpoints)
+        served = backend.model or name
+        return BackendHandle(
+            backend.label, served, extra, transport, endpoints, resumes=model.resume
+        )
 
     @property
     def backends(self) -> list[tuple[CatalogModel, BackendHandle]]:

@@ -69,6 +69,8 @@ class Reservation(msgspec.Struct):
     health: BackendHealth | None = None
     trace: Trace | None = None
     is_settled: bool = False
+    #: How often another backend went on with an answer that had broken off.
+    resumes: int = 0
 
     def note_attempts(self, trail: Trail) -> None:
         """Take over who was asked: the last attempt is the one that answered or failed."""
@@ -124,6 +126,8 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     trace_id: str | None = None
     #: What ``telemetry.metrics.BASELINES`` would have cost more and been better by; see savings.
     differences: tuple[Difference, ...] | None = None
+    #: How often another backend went on where the answer had broken off.
+    resumes: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -227,6 +231,7 @@ class Ledger:
             spent=spent,
             trace_id=None if reservation.trace is None else reservation.trace.trace_id,
             differences=compare(plan.evaluated, reservation.model),
+            resumes=reservation.resumes,
         )
         if reservation.trace is not None:
             reservation.trace.note_row(row)

@@ -50,6 +50,7 @@ COLUMNS = {
     "cost_nanos": "INTEGER",
     "ttft_ms": "REAL",
     "duration_ms": "REAL NOT NULL",
+    "resumes": "INTEGER NOT NULL DEFAULT 0",
 }
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS requests ({", ".join(f'"{n}" {t}' for n, t in COLUMNS.items())});
@@ -72,6 +73,7 @@ class LedgerBook:
         try:
             with closing(self._open()) as db:
                 db.executescript(_SCHEMA)
+                _add_columns(db)
         except sqlite3.Error as error:
             raise ConfigError(f"state.ledger: {path}: {error}") from error
         self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)
@@ -147,6 +149,14 @@ class LedgerBook:
         _log.error("%s: the disk does not keep up; %d rows are lost", self._path, rows)
 
 
+def _add_columns(db: sqlite3.Connection) -> None:
+    """Give a file of an earlier version the columns that came since, which all have defaults."""
+    there = {name for _, name, *_ in db.execute("PRAGMA table_info(requests)")}
+    for name, kind in COLUMNS.items():
+        if name not in there:
+            db.execute(f'ALTER TABLE requests ADD COLUMN "{name}" {kind}')
+
+
 def _values(row: LedgerRow) -> tuple[object, ...]:
     usage = row.usage
     return (
@@ -154,4 +164,5 @@ def _values(row: LedgerRow) -> tuple[object, ...]:
         *(row.chosen_model, row.model, row.backend, row.outcome, row.error_code, row.attempts),
         *(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.is_estimated),
         *(row.total_tokens - usage.total_tokens, row.cost_nanos, row.ttft_ms, row.duration_ms),
+        row.resumes,
     )

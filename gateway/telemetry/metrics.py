@@ -238,6 +238,12 @@ class Metrics:
         self.stream_aborts = new.counters(
             "stream_aborts_total", "Streams that broke off, by who broke them off", "side"
         )
+        self.stream_resumes = new.counters(
+            "stream_resumes_total",
+            "Streams that broke off, by whether another backend went on",
+            "model",
+            "result",
+        )
         self._aborts = {side: self.stream_aborts.labels(side) for side in ("client", "backend")}
         self.tokens = new.counters("tokens_total", "Tokens by kind", "model", "kind")
         self.cost_usd = new.counters("cost_usd_total", "Cost by list price", "model")

@@ -26,6 +26,8 @@ class BackendHandle:
     extra_fields: Mapping[str, msgspec.Raw]
     transport: Transport
     endpoints: frozenset[str] = frozenset({"chat", "completions"})
+    #: Whether a stream that broke off elsewhere may be continued here, and one from here elsewhere.
+    resumes: bool = False
     health: BackendHealth = field(default_factory=BackendHealth)
 
     def has_adapter(self, now_s: float) -> bool:

@@ -105,6 +105,7 @@ class OpenAnswer(msgspec.Struct):
     events: list[bytes] = []
     body: bytes = b""
     span: AttemptSpan | None = None
+    is_closed: bool = False
 
     def note_end(self, events: int, began_s: float, now_s: float) -> None:
         """Tell the backend's health that a stream came to its end, and how fast it was."""
@@ -118,6 +119,10 @@ class OpenAnswer(msgspec.Struct):
         self.attempt.backend.health.fail(now_s)
 
     async def close(self) -> None:
+        """Let go of the backend; a second call changes nothing."""
+        if self.is_closed:
+            return
+        self.is_closed = True
         if self.span is not None:
             self.span.end()
         self.attempt.backend.health.inflight -= 1

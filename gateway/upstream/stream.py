@@ -1,6 +1,7 @@
 """Relay a committed stream to the client: every event once, exactly one terminal event at the end.
 
-It must never ask another backend, and never send a byte after the terminal event.
+It must never ask another backend (``gateway.resume`` may), and never send a byte after the terminal
+event.
 """
 
 from __future__ import annotations
@@ -45,13 +46,20 @@ class StreamRelay(msgspec.Struct, frozen=True):
     timeouts: Timeouts
     clock: Clock
 
-    async def run(self, answer: OpenAnswer, sink: Sink, progress: Progress) -> None:
-        """Send all events and what ends them.
+    async def run(
+        self, answer: OpenAnswer, sink: Sink, progress: Progress, ends_by_s: float | None = None
+    ) -> None:
+        """Send all events and what ends them, by ``ends_by_s`` where it began before this answer.
 
         Raises StreamInterrupted when the answer breaks off; the caller owes the client that error.
         """
         try:
-            await self._relay_events(answer, sink, progress)
+            await self._relay_events(
+                answer,
+                sink,
+                progress,
+                ends_by_s or self.clock.monotonic_s() + self.timeouts.total_s,
+            )
         except StreamInterrupted:
             raise
         except UpstreamError as error:
@@ -59,8 +67,9 @@ class StreamRelay(msgspec.Struct, frozen=True):
         if end := self.reader.end():
             await sink.send(end)
 
-    async def _relay_events(self, answer: OpenAnswer, sink: Sink, progress: Progress) -> None:
-        ends_by_s = self.clock.monotonic_s() + self.timeouts.total_s
+    async def _relay_events(
+        self, answer: OpenAnswer, sink: Sink, progress: Progress, ends_by_s: float
+    ) -> None:
         events = answer.events
         while True:
             if await self._send_events(events, sink, progress):

@@ -94,13 +94,14 @@ async def stage_with(
     endpoints: Sequence[str] = ("chat", "completions"),
     extra: dict[str, Any] | None = None,
     backend: dict[str, Any] | None = None,
+    first_model: dict[str, Any] | None = None,
     second: dict[str, Any] | None = None,
     **timeouts: float,
 ) -> AsyncIterator[Stage]:
     """``twin`` is the address of a second backend of model ``first``.
 
-    ``extra``, ``backend`` and ``second`` say more of the configuration, of the first backend of
-    model ``first``, and of model ``second``.
+    ``extra``, ``backend``, ``first_model`` and ``second`` say more of the configuration, of the first
+    backend of model ``first``, and of the two models.
     """
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(scripted_backend())
@@ -122,6 +123,7 @@ async def stage_with(
                         "price_usd_per_mtok": price,
                         "quality_prior": 0.9,
                         "endpoints": list(endpoints),
+                        **(first_model or {}),
                     },
                     "second": {
                         "backends": [{"url": other.url}],

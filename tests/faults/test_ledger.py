@@ -246,3 +246,25 @@ def test_a_server_that_restarts_begins_a_new_account() -> None:
     assert books.share(1_200, 250) == 1.0
     assert books.share(10, 260) is None
     assert books.share(110, 360) == 1.0
+
+
+async def test_a_file_of_an_earlier_version_gets_the_columns_that_came_since(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.db"
+    before = {name: kind for name, kind in book.COLUMNS.items() if name != "resumes"}
+    columns = ", ".join(f'"{name}" {kind}' for name, kind in before.items())
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"CREATE TABLE requests ({columns})")
+        old = ("dec_old", "req_old", 1.0, "ci", "best", *("m", "m", "b", "ok", None, 1))
+        db.execute(
+            f"INSERT INTO requests VALUES ({', '.join('?' * len(before))})",  # noqa: S608
+            (*old, 10, 0, 4, 0, 0, None, None, 5.0),
+        )
+    async with stage_with(extra=kept(path)) as stage:
+        stage.first.will(says(completion()))
+        assert (await stage.ask(model="first")).status_code == 200
+    assert [(row["request_id"][:4], row["resumes"]) for row in rows_in(path)] == [
+        ("req_", 0),
+        ("req_", 0),
+    ]
