@@ -255,7 +255,17 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
     train.add_argument(
         "--encoder",
         default=DEFAULT_ENCODER,
-        help="how prompts are read: lexical, or minilm[:FOLDER] with the extra minilm",
+        help="how prompts are read: lexical; minilm[:FOLDER], with the extra minilm; or "
+        "sentence-transformers[:FOLDER], trained with the router, with the extra train",
+    )
+    train.add_argument(
+        "--loss",
+        choices=["squared", "ranking"],
+        default="squared",
+        help="what is learnt: how well every model does, or beside it which does better",
+    )
+    train.add_argument(
+        "--steps", type=int, default=200, help="of fine-tuning, at most; it may stop earlier"
     )
     train.add_argument("--seed", type=int, default=0)
     train.set_defaults(
@@ -263,7 +273,7 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
             a.data,
             a.out,
             router=a.router,
-            options=TrainingOptions(seed=a.seed, encoder=a.encoder),
+            options=TrainingOptions(seed=a.seed, encoder=a.encoder, loss=a.loss, steps=a.steps),
             rule=a.rule,
         )
     )

@@ -75,12 +75,13 @@ class SentenceModel:
 
     def embed(self, text: str) -> Floats:
         """Return a clipped text's vector, (dimensions,), of length 1."""
-        output = self._run(self._tokens(text))
+        output = self._run(self.tokens(text))
         if output.ndim == 3:
             output = output[:, 0] if self.first_token else output.mean(axis=1)
         return _unit(output[0])
 
-    def _tokens(self, text: str) -> list[int]:
+    def tokens(self, text: str) -> list[int]:
+        """Return the ids of a clipped text, at most ``window``: its head and its tail."""
         # The tokenizer takes no half of a surrogate pair.
         whole = clip(text).encode("utf-8", "replace").decode("utf-8")
         ids: list[int] = self._tokenizer.encode(whole).ids
@@ -101,7 +102,7 @@ class SentenceModel:
 
     def _probe(self) -> int:
         """Run the model once and return the length of its vectors."""
-        tokens = self._tokens("a b")
+        tokens = self.tokens("a b")
         try:
             output = self._run(tokens)
         except Exception as error:  # onnxruntime has no base class of its own errors

@@ -23,8 +23,8 @@ Floats = NDArray[np.float32]
 #: Told (stage, steps done, steps in all) as training goes on.
 Progress = Callable[[str, int, int], None]
 
-#: Kinds of encoder; a path may follow ``minilm`` after a colon.
-ENCODERS = ("lexical", "minilm")
+#: Kinds of encoder; a path may follow all but the first after a colon.
+ENCODERS = ("lexical", "minilm", "sentence-transformers")
 DEFAULT_ENCODER = "lexical"
 
 #: Packages that carry all-MiniLM-L6-v2, and the file in each.
@@ -41,6 +41,11 @@ def check_encoder(name: str) -> None:
     if kind not in ENCODERS or (path and kind == DEFAULT_ENCODER):
         known = ", ".join((DEFAULT_ENCODER, *(f"{each}[:PATH]" for each in ENCODERS[1:])))
         raise DataError(f"unknown encoder {name!r}; there is {known}")
+
+
+def learns(name: str) -> bool:
+    """Whether the encoder of this name is trained with the router; it then needs torch."""
+    return name.partition(":")[0] == "sentence-transformers"
 
 
 def start_encoder(

@@ -22,7 +22,7 @@ from router_models.retriever.library import (
 from router_models.retriever.model import RetrieverRouter, Rule
 from router_models.training.dataset import RoutingData
 from router_models.training.encoders import is_frozen
-from router_models.training.errors import error_bounds, routing_error
+from router_models.training.errors import error_bounds, mean_square, routing_error
 from router_models.training.latent import principal_axes, spherical_k_means, unit_rows
 from router_models.training.sparse import Floats, Indices, SparseRows, encode_all
 
@@ -57,6 +57,7 @@ class Measured:
     """Training prompts as they are fitted: ``targets`` (prompts, models), NaN where unknown.
 
     ``x`` holds the prompts' words; ``folds`` (prompts,) names the fold that holds a prompt out.
+    ``honest`` are the prompts that the encoder did not learn from, which alone settings are chosen on.
     """
 
     data: RoutingData
@@ -65,6 +66,7 @@ class Measured:
     x: SparseRows
     targets: Matrix
     folds: Indices
+    honest: Indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ def fit_pilots(measured: Measured, options: PilotOptions | None = None) -> Fitte
     kept = np.ascontiguousarray(axes[:, : setting.dimensions])
     x = unit_rows(measured.x.times(kept))
     members = _members(x, setting.count, options.seed)
-    low, high = error_bounds(measured.targets - out_of_fold)
+    errors = (measured.targets - out_of_fold)[measured.honest]
+    low, high = error_bounds(errors)
     router = RetrieverRouter(
         version="",
         encoder=measured.encoder,
@@ -114,20 +117,20 @@ def fit_pilots(measured: Measured, options: PilotOptions | None = None) -> Fitte
         error_high=high,
         reach=_reach(measured, setting.dimensions, setting.count, options),
     )
-    error = float(np.nanmean(np.square(measured.targets - out_of_fold)))
-    return FittedPilots(router, out_of_fold, error)
+    return FittedPilots(router, out_of_fold, mean_square(errors))
 
 
 def _tried(
     measured: Measured, options: PilotOptions, axes: Floats
 ) -> Iterator[tuple[float, _Setting, Matrix]]:
     """Yield every setting with its error and its out-of-fold predictions."""
+    honest = measured.honest
     for dimensions, count in _shapes(options, measured):
         x = unit_rows(measured.x.times(np.ascontiguousarray(axes[:, :dimensions])))
         members = _members(x, count, options.seed)
         similar = _similarities_without(x, members, measured.folds)
         for bandwidth, predicted, shrinkage in _sweep(measured, members, similar, options):
-            error = routing_error(measured.targets, predicted)
+            error = routing_error(measured.targets[honest], predicted[honest])
             yield error, _Setting(dimensions, count, bandwidth, shrinkage), predicted
 
 

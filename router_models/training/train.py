@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ from router_models.types import DataError
 
 Matrix = NDArray[np.float64]
 
+#: What is learnt: the outcomes, or beside them the order of the models.
+Loss = Literal["squared", "ranking"]
+
 #: Tokens expected of an answer where the data never say.
 DEFAULT_OUTPUT_TOKENS = 256.0
 
@@ -39,12 +43,15 @@ _MIN_PROMPTS = 10
 class TrainingOptions:
     """How to fit. Of every sequence the value is taken that makes the labels likeliest.
 
-    ``encoder`` is a name as ``training.encoders`` reads it. ``shapes`` are shares of the text's shape
-    beside its words; ``folds`` folds are held out in turn to say how good the predictions are.
+    ``encoder`` is a name as ``training.encoders`` reads it; ``steps`` bounds the fine-tuning of one
+    that learns. ``loss`` says what corrections are fitted to. ``shapes`` are shares of the text's
+    shape beside its words; ``folds`` folds are held out in turn to say how good predictions are.
     """
 
     seed: int = 0
     encoder: str = DEFAULT_ENCODER
+    loss: Loss = "squared"
+    steps: int = 200
     folds: int = 5
     max_rows: int = 16_384
     shapes: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0)
@@ -86,7 +93,8 @@ class TrainingReport:
 class FittedPerceptive:
     """A router, and what it said of every prompt while that prompt's fold was left out.
 
-    ``out_of_fold`` has shape (prompts, models), in the unit of the target.
+    ``out_of_fold`` has shape (prompts, models), in the unit of the target. Where the encoder learnt
+    from some of the prompts, only the others are ``judged``, and the rest of it is NaN.
     """
 
     router: PerceptiveRouter
@@ -94,6 +102,12 @@ class FittedPerceptive:
     evidence: Evidence
     targets: Matrix
     out_of_fold: Matrix
+    judged: Indices | None = None
+
+    @property
+    def honest(self) -> Indices:
+        """The prompts that ``out_of_fold`` tells of."""
+        return np.arange(len(self.targets)) if self.judged is None else self.judged
 
 
 def train(

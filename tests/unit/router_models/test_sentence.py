@@ -66,7 +66,7 @@ def test_texts_that_mean_the_same_are_near_though_they_share_no_word(model):
 def test_a_long_text_is_read_at_its_head_and_its_tail(model):
     filler = "lorem ipsum dolor sit amet " * 200
     ask = "Translate the following sentence into Japanese, please."
-    tokens = model._tokens(filler + ask)
+    tokens = model.tokens(filler + ask)
     assert len(tokens) == model.window == 256
     whole = model._tokenizer.encode(ask).ids[1:]
     assert tokens[-len(whole) :] == whole
@@ -77,7 +77,7 @@ def test_a_long_text_is_read_at_its_head_and_its_tail(model):
 
 def test_a_prompt_of_ten_megabytes_costs_what_a_page_costs(model):
     for text in ("x" * 10_000_000, "many words " * 900_000, "\n" * 10_000_000, "漢" * 3_000_000):
-        assert len(model._tokens(text)) <= model.window
+        assert len(model.tokens(text)) <= model.window
         assert np.isfinite(model.embed(text)).all()
 
 
