@@ -68,7 +68,13 @@ class Operated:
 
 @pytest.fixture(scope="session")
 def operated(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
-    folder = tmp_path_factory.mktemp("operated")
+    with serve_operated(demo, tmp_path_factory.mktemp("operated")) as served:
+        yield served
+
+
+@contextmanager
+def serve_operated(demo: Demo, folder: Path, **sections: Any) -> Iterator[Operated]:
+    """Serve the demo's models from a configuration of this folder, with these sections besides."""
     (folder / "admin.key").write_text(ADMIN_KEY + "\n")
     token, key = make_key("the reader", KeyPolicy(), time.time())
     KeyFile(folder / "keys.db").add(key)
@@ -79,6 +85,7 @@ def operated(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
         "admin": {"port": admin_port, "key": f"file:{folder / 'admin.key'}"},
         "decision_log": {"path": str(folder / "decisions.jsonl")},
         "models": _priced(demo),
+        **sections,
     }
     (folder / "thalamus.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     url = f"http://127.0.0.1:{port}"

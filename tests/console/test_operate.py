@@ -125,7 +125,7 @@ def test_a_key_is_made_works_and_is_revoked(admin: Page, operated: Operated) -> 
         admin.wait_for_timeout(100)
     assert answer.headers["x-routing-model"] == "smollm2-135m-code"
     row.get_by_role("button", name="Revoke a colleague").click()
-    row.get_by_role("button", name="Really revoke").click()
+    row.get_by_role("button", name="Really revoke a colleague").click()
     expect(row).to_contain_text("revoked")
     assert token not in admin.content() or admin.locator(".token code").count() == 1
 

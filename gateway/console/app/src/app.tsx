@@ -10,6 +10,8 @@ import { Notice } from "./shared/pieces";
 import { session } from "./shared/session";
 import type { Session } from "./shared/session";
 import { Theme } from "./shared/theme";
+import { learns } from "./learning/history";
+import { LearningView } from "./learning/view";
 import { ModelsView } from "./models/view";
 import { ConfigView } from "./operate/config";
 import { KeysView } from "./operate/keys";
@@ -28,6 +30,7 @@ const VIEWS: readonly View[] = [
   { id: "try", name: "Try", shows: TryView, isAt: (a) => a.place === "gateway" },
   { id: "traffic", name: "Traffic", shows: TrafficView, isAt: () => true },
   { id: "models", name: "Models", shows: ModelsView, isAt: () => true },
+  { id: "learning", name: "Learning", shows: LearningView, isAt: () => learns.value },
   { id: "keys", name: "Keys", shows: KeysView, isAt: (a) => a.place === "admin" },
   {
     id: "config",

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { messageOf, send } from "../shared/api";
-import { CopyButton, Empty, Notice, Panel, Table, usePolled } from "../shared/pieces";
+import { CopyButton, Empty, Notice, Panel, Sure, Table, usePolled } from "../shared/pieces";
 
 interface Key {
   id: string;
@@ -65,9 +65,7 @@ function wordsOf(policy: Record<string, unknown>): string {
   return words.join(", ") || "unlimited";
 }
 
-/** A second click ends a key for ever. */
 function Revoke(props: { of: Key; done: () => Promise<void> }) {
-  const [isSure, ask] = useState(false);
   const [trouble, setTrouble] = useState("");
   const revoke = async () => {
     try {
@@ -77,21 +75,8 @@ function Revoke(props: { of: Key; done: () => Promise<void> }) {
       setTrouble(messageOf(error));
     }
   };
-  if (trouble) return <span class="tag bad">{trouble}</span>;
-  return isSure ? (
-    <button type="button" class="small danger" onClick={revoke} onBlur={() => ask(false)}>
-      Really revoke
-    </button>
-  ) : (
-    <button
-      type="button"
-      class="small"
-      aria-label={`Revoke ${props.of.name}`}
-      onClick={() => ask(true)}
-    >
-      Revoke
-    </button>
-  );
+  if (trouble) return <span class="tag bad" role="alert">{trouble}</span>;
+  return <Sure label="Revoke" what={props.of.name} act={revoke} />;
 }
 
 const NUMBERS = [

@@ -73,6 +73,27 @@ export function CopyButton(props: { text: () => string; label?: string }) {
   );
 }
 
+/** A button for what cannot be undone lightly: it acts at the second press. */
+export function Sure(props: { label: string; what: string; act: () => Promise<void> }) {
+  const [isAsked, ask] = useState(false);
+  const press = async () => {
+    if (!isAsked) return ask(true);
+    ask(false);
+    await props.act();
+  };
+  return (
+    <button
+      type="button"
+      class={`small ${isAsked ? "danger" : ""}`}
+      aria-label={isAsked ? `Really ${props.label.toLowerCase()} ${props.what}` : `${props.label} ${props.what}`}
+      onClick={press}
+      onBlur={() => ask(false)}
+    >
+      {isAsked ? `Really ${props.label.toLowerCase()}` : props.label}
+    </button>
+  );
+}
+
 export interface Polled<T> {
   data: T | null;
   error: string;

@@ -50,3 +50,11 @@ export function ago(seconds: number): string {
   if (seconds < 172_800) return `${Math.round(seconds / 3600)} h`;
   return `${Math.round(seconds / 86_400)} days`;
 }
+
+/** Day and time of day as the reader's clock has them, in an order that sorts. */
+export function day(atS: number): string {
+  const at = new Date(atS * 1000);
+  const two = (part: number) => String(part).padStart(2, "0");
+  const date = [at.getFullYear(), two(at.getMonth() + 1), two(at.getDate())].join("-");
+  return `${date} ${two(at.getHours())}:${two(at.getMinutes())}`;
+}
