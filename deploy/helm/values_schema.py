@@ -28,6 +28,8 @@ PATHS = {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": 
 PULL = {"enum": ["Always", "IfNotPresent", "Never"]}
 #: A tag that always leads to the same image.
 TAG = {"type": "string", "not": {"const": "latest"}}
+#: A number of pods, or a share of them.
+SOME = {"oneOf": [NATURAL, {"type": "string", "pattern": "^[0-9]{1,3}%$"}]}
 #: What the chart settles itself; see templates/_config.tpl.
 SETTLED = {"Server": ("host", "port", "workers", "notice_s", "watch_config"), "Config": ("admin",)}
 
@@ -102,6 +104,7 @@ def _process() -> dict[str, Any]:
             pullPolicy=PULL,
         ),
         "replicas": NATURAL,
+        "rollingUpdate": _object(maxSurge=SOME, maxUnavailable=SOME),
         "reload": {"enum": ["live", "restart"]},
         "noticeSeconds": NATURAL,
         "secretEnv": {

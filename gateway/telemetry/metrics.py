@@ -289,6 +289,8 @@ class Metrics:
             "Times the configuration was read again: ok or refused",
             "result",
         )
+        for result in ("ok", "refused"):  # there from the start: a rise from nothing is no rise
+            self.config_reloads.labels(result)
         self.traces = new.counters(
             "traces_total", "Traces of requests: sent to the collector, or lost", "result"
         )
