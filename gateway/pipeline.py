@@ -272,7 +272,7 @@ class Pipeline:
             raise
         laps.append(self.clock.monotonic_s())
         overhead_s = laps[-1] - read.incoming.received_s
-        self.metrics.observe_decision(laps, overhead_s)
+        self.metrics.observe_decision(laps, overhead_s, predictions.nearness)
         return Plan(
             read.incoming.request_id,
             read.request,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploy.grafana.panels import (
+    MODEL,
     Query,
     bars,
     board,
@@ -11,11 +12,9 @@ from deploy.grafana.panels import (
     quantile,
     quantiles,
     rate,
-    rows,
-    scatter,
 )
+from deploy.grafana.routing import routing
 
-MODEL = 'model=~"$model"'
 BACKEND = 'backend=~"$backend"'
 OK = 'outcome="ok"'
 #: What the client itself caused, by leaving or by asking what cannot be, is no failure of ours.
@@ -27,28 +26,13 @@ PROMPT = rate("tokens_total", match='kind=~"input|cached"')
 SPEND_HOUR = f"3600 * {rate('cost_usd_total')}"
 
 
-def net(up: str, down: str) -> str:
-    """What each baseline would have cost more, or been better by, in the range shown."""
-    return (
-        f"sum by (baseline) (increase(thalamus_{up}[$__range]))"
-        f" - sum by (baseline) (increase(thalamus_{down}[$__range]))"
-    )
-
-
-COMPARED = "scalar(sum(increase(thalamus_compared_requests_total[$__range])))"
-SAVED = net("cost_saved_usd_total", "cost_added_usd_total")
-BETTER = net("quality_given_up_total", "quality_gained_total")
-#: Half of the 95 % interval of a mean of n: 1.96 · sqrt((Σd²/n − mean²)/n).
-INTERVAL = (
-    "1.96 * sqrt(clamp_min(sum by (baseline) "
-    f"(increase(thalamus_cost_saved_usd_squares_total[$__range])) / {COMPARED}"
-    f" - (({SAVED}) / {COMPARED}) ^ 2, 0) / {COMPARED})"
-)
 SAVED_OF_BEST = (
     '(sum(increase(thalamus_cost_saved_usd_total{baseline="always_best"}[$__range]))'
     ' - sum(increase(thalamus_cost_added_usd_total{baseline="always_best"}[$__range])))'
 )
 SPENT = "sum(increase(thalamus_cost_usd_total[$__range]))"
+
+
 RED_ABOVE_ZERO = {0.0: "green", 1.0: "red"}
 
 
@@ -94,76 +78,9 @@ def overview() -> object:
     })  # fmt: skip
 
 
-def routing() -> object:
-    share = f"{rate('decisions_total', 'model')} / scalar({rate('decisions_total')})"
-    mean_quality = (
-        f"{rate('predicted_quality_sum', 'model', match=MODEL)}"
-        f" / {rate('predicted_quality_count', 'model', match=MODEL)}"
-    )
-    cost_more = Query(f"({SAVED}) / {COMPARED}", "dearer by, USD a request")
-    better = Query(f"({BETTER}) / {COMPARED}", "better by, predicted quality")
-    return board("routing", "Routing", "Where do prompts go, why, and is it worth it?", {
-        "Choices": [
-            lines("Share of each model", "percentunit", Query(share, "{{model}}")),
-            lines("What decided", "reqps", Query(rate("decisions_total", "reason"), "{{reason}}")),
-            lines("Profiles asked for", "reqps",
-                  Query(rate("requests_total", "profile"), "{{profile}}")),
-            lines("Predicted quality of the model that served", "percentunit",
-                  Query(mean_quality, "{{model}}")),
-        ],
-        "Cascades": [
-            lines("Cheaper models asked first", "reqps",
-                  Query(rate("cascade_first_tries_total", "model", "result"),
-                        "{{model}}: {{result}}"), span=24,
-                  text="Accepted: the answer was kept. Escalated: the chosen model was asked"),
-        ],
-        "Against doing without": [
-            scatter(
-                "Cost and quality of the baselines, the router at (0, 0)", "baseline",
-                cost_more, better,
-                "Right: dearer than the router. Above: better. Up and to the left is none's place",
-            ),
-            rows(
-                "The same as a table, with half of the 95 % interval of cost", "baseline",
-                cost_more, Query(INTERVAL, "±"), better,
-                text="From predictions for the same prompt; among the models that were feasible",
-            ),
-        ],
-        "Limits": [
-            lines("No model could honour", "reqps",
-                  Query(rate("infeasible_total", "constraint"), "{{constraint}}")),
-            lines("Predicted to hold, and did not", "reqps",
-                  Query(rate("constraint_violations_total", "constraint"), "{{constraint}}")),
-        ],
-        "Time of a decision": [
-            lines("Steps, p99", "s",
-                  Query(quantile(0.99, "decision_seconds", "stage"), "{{stage}}")),
-            lines("Decisions without the router, which failed", "reqps",
-                  Query(rate("scorer_failures_total"), "failures")),
-            bars("Policy in force", "short",
-                 Query("sum by (version) (thalamus_policy_info)", "{{version}}"),
-                 "More than one while a change rolls out", span=24),
-        ],
-    })  # fmt: skip
-
-
-def backends() -> object:
-    return board("backends", "Backends", "Which backends answer, how fast, and how loaded?", {
-        "Health": [
-            lines("Answers probes", "short",
-                  Query(f"min by (model, backend) (thalamus_backend_up{{{BACKEND}}})",
-                        "{{model}} at {{backend}}")),
-            lines("Left alone after failures", "short",
-                  Query(f"max by (model, backend) (thalamus_breaker_state{{{BACKEND}}})",
-                        "{{model}} at {{backend}}")),
-        ],
-        "Load": [
-            lines("Requests being answered", "short",
-                  Query(f"sum by (backend) (thalamus_backend_inflight{{{BACKEND}}})",
-                        "{{backend}}")),
-            lines("Attempts", "reqps",
-                  Query(rate("upstream_attempts_total", "backend", match=BACKEND), "{{backend}}")),
-        ],
+def _told_by_servers() -> dict[str, list[object]]:
+    """What vLLM says of its load, and our kernels of their work."""
+    return {
         "What servers say (vLLM)": [
             lines("Requests running", "short",
                   Query(f'max by (backend) (thalamus_backend_load{{{BACKEND}, signal="running"}})',
@@ -173,6 +90,14 @@ def backends() -> object:
             lines("KV cache in use", "percentunit",
                   Query(f'max by (backend) (thalamus_backend_load{{{BACKEND}, signal="kv_usage"}})',
                         "{{backend}}")),
+            lines("Tokens in our ledger, of those the server processed", "percentunit",
+                  Query("min by (backend) "
+                        f"(thalamus_usage_drift_ratio{{{BACKEND}}})", "{{backend}}"),
+                  text="1 is agreement; below, others use the server too"),
+            lines("What it leaves out", "short",
+                  Query("max by (backend, signal) "
+                        f"(thalamus_backend_signal_missing{{{BACKEND}}})",
+                        "{{signal}} at {{backend}}")),
             lines("Age of the last word", "s",
                   Query(f"max by (backend) (thalamus_backend_signal_age_seconds{{{BACKEND}}})",
                         "{{backend}}"),
@@ -193,6 +118,27 @@ def backends() -> object:
                         "busiest at {{backend}}"),
                   text="Dropped by dynamic top-p, or another rank's"),
         ],
+    }  # fmt: skip
+
+
+def backends() -> object:
+    return board("backends", "Backends", "Which backends answer, how fast, and how loaded?", {
+        "Health": [
+            lines("Answers probes", "short",
+                  Query(f"min by (model, backend) (thalamus_backend_up{{{BACKEND}}})",
+                        "{{model}} at {{backend}}")),
+            lines("Left alone after failures", "short",
+                  Query(f"max by (model, backend) (thalamus_breaker_state{{{BACKEND}}})",
+                        "{{model}} at {{backend}}")),
+        ],
+        "Load": [
+            lines("Requests being answered", "short",
+                  Query(f"sum by (backend) (thalamus_backend_inflight{{{BACKEND}}})",
+                        "{{backend}}")),
+            lines("Attempts", "reqps",
+                  Query(rate("upstream_attempts_total", "backend", match=BACKEND), "{{backend}}")),
+        ],
+        **_told_by_servers(),
         "Speed": [
             lines("Time to first token, p95", "s",
                   Query(quantile(0.95, "ttft_seconds", "model", match=MODEL), "{{model}}")),
@@ -232,7 +178,10 @@ def cost() -> object:
         "Callers": [
             lines("Refused before a decision", "reqps",
                   Query(rate("requests_total", match='outcome="rejected"'), "rejected"),
-                  text="Bad keys, spent budgets, limits, and requests that cannot be read", span=24),
+                  text="Bad keys, spent budgets, limits, and requests that cannot be read"),
+            lines("Least that any key has left of its budget", "currencyUSD",
+                  Query("min by (period) (thalamus_budget_remaining_usd)", "{{period}}"),
+                  text="thalamus usage --by key tells whose"),
         ],
     })  # fmt: skip
 
@@ -256,6 +205,9 @@ def reliability() -> object:
             lines("Lost records", "reqps",
                   Query(rate("decision_log_lost_total"), "decision log"),
                   Query(rate("log_lines_lost_total"), "log"),
+                  Query(rate("ledger_rows_lost_total"), "ledger"),
+                  Query(rate("store_lost_total"), "settlements to Redis"),
+                  Query(rate("traces_total", match='result="lost"'), "traces"),
                   text="The disk or the reader of the log did not keep up; no request waited"),
         ],
     })  # fmt: skip
@@ -276,6 +228,16 @@ def process() -> object:
                   text="Work that holds the loop holds every stream"),
             lines("In flight", "short",
                   Query("sum by (instance) (thalamus_inflight)", "{{instance}}")),
+            lines("Configuration read again", "reqps",
+                  Query(rate("config_reloads_total", "result"), "{{result}}")),
+            lines("Traces", "reqps", Query(rate("traces_total", "result"), "{{result}}")),
+        ],
+        "Redis, where processes share keys": [
+            lines("Every worker reaches it", "short",
+                  Query("min by (instance) (thalamus_store_up)", "{{instance}}"),
+                  text="0 also where state.url is memory://"),
+            lines("Commands", "reqps", Query(rate("store_calls_total", "result"), "{{result}}"),
+                  Query("sum (thalamus_store_waiting)", "settlements that wait")),
         ],
     })  # fmt: skip
 

@@ -19,6 +19,8 @@ from grafana_foundation_sdk.models import dashboard as models
 
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 REFRESH = "10s"
+#: What the variable of each board selects.
+MODEL = 'model=~"$model"'
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from statistics import fmean, quantiles, stdev
 from typing import Any
 
 from gateway.ledger.accounting import NANOS_PER_USD, RECENT_ROWS, LedgerRow
-from gateway.telemetry.metrics import BASELINES
+from gateway.telemetry.comparisons import BASELINES
 
 #: Rows told one by one; the sums are of all that are kept.
 _SHOWN = 100

@@ -16,7 +16,7 @@ from gateway.clock import Clock
 from gateway.decision.catalog import Catalog
 from gateway.decision.decide import RoutedDecision
 from gateway.decision.prices import Price
-from gateway.ledger.savings import Difference, compare
+from gateway.ledger.savings import Comparison, Difference, compare
 from gateway.telemetry.logs import RequestLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.answers import Pricer
@@ -210,6 +210,7 @@ class Ledger:
         known = [n for n in nanos if n is not None]
         plan = reservation.decision.plan
         chosen, reason = reservation.kept or (plan.chosen, reservation.decision.reason)
+        compared = compare(plan.evaluated, reservation.model)
         row = LedgerRow(
             request_id=reservation.request_id,
             decision_id=reservation.decision.decision_id,
@@ -230,7 +231,7 @@ class Ledger:
             duration_ms=(self._clock.monotonic_s() - reservation.started_s) * 1e3,
             spent=spent,
             trace_id=None if reservation.trace is None else reservation.trace.trace_id,
-            differences=compare(plan.evaluated, reservation.model),
+            differences=None if compared is None else compared.differences,
             resumes=reservation.resumes,
         )
         if reservation.trace is not None:
@@ -238,7 +239,7 @@ class Ledger:
         self.recent.append(row)
         if self._book is not None:
             self._book.note(row)
-        self._count(row, reservation.decision)
+        self._count(row, reservation.decision, compared)
         return row
 
     def price_usd(self, decision: RoutedDecision, model: str, usage: TokenUsage) -> float | None:
@@ -261,11 +262,14 @@ class Ledger:
 
         return price
 
-    def _count(self, row: LedgerRow, decision: RoutedDecision) -> None:
+    def _count(self, row: LedgerRow, decision: RoutedDecision, compared: Comparison | None) -> None:
         self._metrics.request_finished(row)
         self._request_log.note(row)
-        if row.differences is not None:
-            self._metrics.choice_compared(row.differences)
+        if compared is not None:
+            self._metrics.comparisons.note(*compared)
+        shadow = decision.selected.shadow
+        if shadow is not None:
+            self._metrics.judgements.note_shadow(shadow.chosen, row.chosen_model)
         if row.outcome == "ok":
             for constraint in _broken_limits(row, decision.selected.flags):
                 self._metrics.constraint_violations.labels(constraint).inc()

@@ -70,10 +70,10 @@ class Feedback:
         if answer.score is None:
             sums.count += 1
             sums.predicted += answer.predicted
-            self.metrics.feedback.labels(answer.model).inc()
+            self.metrics.judgements.note_first_score(answer.model, answer.predicted, score)
         else:
             sums.scores -= answer.score
         sums.scores += score
         answer.score = score
         error = abs(sums.predicted - sums.scores) / sums.count
-        self.metrics.calibration_error.labels(answer.model).set(error)
+        self.metrics.judgements.calibration_error.labels(answer.model).set(error)

@@ -7,6 +7,8 @@ answered it, so that the comparison does not depend on how long the one real ans
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
+from typing import NamedTuple
 
 from policies.types import Candidate, Evaluated
 
@@ -14,19 +16,57 @@ from policies.types import Candidate, Evaluated
 Difference = tuple[float | None, float]
 
 
-def compare(evaluated: Sequence[Evaluated], served: str) -> tuple[Difference, ...] | None:
-    """Differences of ``telemetry.metrics.BASELINES`` to the model that served.
+class Comparison(NamedTuple):
+    """The model that served, who could have, and the differences of ``BASELINES`` to it."""
+
+    served: Candidate
+    pool: list[Candidate]
+    differences: tuple[Difference, ...]
+
+
+def compare(evaluated: Sequence[Evaluated], served: str) -> Comparison | None:
+    """Compare the model that served with the baselines of ``telemetry.comparisons``.
 
     The baselines choose among the candidates that were feasible, or could answer at all where a
     limit had to be given up: the one of highest predicted quality, the one of lowest predicted
     cost, and the mean of all. None where there was no choice.
     """
     pool = alternatives(evaluated)
-    ours = next((c for c in pool if c.model == served), None)
-    if ours is None or len(pool) < 2:
+    if len(pool) < 2:
         return None
-    best = max(pool, key=lambda c: (c.quality, c.model))
-    return _difference(best, ours), _to_cheapest(pool, ours), _to_mean(pool, ours)
+    ours: Candidate | None = None
+    cheapest: Candidate | None = None
+    best, least_usd = pool[0], inf
+    quality = cost_usd = 0.0
+    is_priced = True
+    for candidate in pool:  # in one pass, since every request pays for it
+        usd = candidate.cost_usd
+        if candidate.model == served:
+            ours = candidate
+        quality += candidate.quality
+        if candidate.quality > best.quality or (
+            candidate.quality == best.quality and candidate.model > best.model
+        ):
+            best = candidate
+        if usd is None:
+            is_priced = False
+            continue
+        cost_usd += usd
+        if usd < least_usd or (
+            usd == least_usd and cheapest is not None and candidate.model < cheapest.model
+        ):
+            cheapest, least_usd = candidate, usd
+    if ours is None:
+        return None
+    mean_usd = None
+    if is_priced and ours.cost_usd is not None:
+        mean_usd = cost_usd / len(pool) - ours.cost_usd
+    differences = (
+        _difference(best, ours),
+        (None, 0.0) if cheapest is None else _difference(cheapest, ours),
+        (mean_usd, quality / len(pool) - ours.quality),
+    )
+    return Comparison(ours, pool, differences)
 
 
 def alternatives(evaluated: Sequence[Evaluated]) -> list[Candidate]:
@@ -40,18 +80,3 @@ def _difference(other: Candidate, ours: Candidate) -> Difference:
     if other.cost_usd is not None and ours.cost_usd is not None:
         usd = other.cost_usd - ours.cost_usd
     return usd, other.quality - ours.quality
-
-
-def _to_cheapest(pool: Sequence[Candidate], ours: Candidate) -> Difference:
-    priced = [c for c in pool if c.cost_usd is not None]
-    if not priced:
-        return None, 0.0
-    return _difference(min(priced, key=lambda c: (c.cost_usd or 0.0, c.model)), ours)
-
-
-def _to_mean(pool: Sequence[Candidate], ours: Candidate) -> Difference:
-    quality = sum(c.quality for c in pool) / len(pool) - ours.quality
-    costs = [c.cost_usd for c in pool if c.cost_usd is not None]
-    if ours.cost_usd is None or len(costs) < len(pool):
-        return None, quality
-    return sum(costs) / len(costs) - ours.cost_usd, quality

@@ -18,7 +18,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from gateway.telemetry.comparisons import Comparisons
 from gateway.telemetry.finished import FinishedRequest, Usage
+from gateway.telemetry.judgements import Judgements
 from gateway.telemetry.registry import Registry
 from gateway.telemetry.series import Counter, Family, Store
 from gateway.telemetry.signals import SignalGauges
@@ -30,8 +32,6 @@ _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _QUALITY_BUCKETS = tuple(i / 20 for i in range(1, 21))
 
 STAGES = ("parse", "featurise", "score", "choose")
-#: What a router is compared with, from its own predictions for the same prompt.
-BASELINES = ("always_best", "always_cheapest", "random")
 #: Why a model was chosen: the first word of a decision's reason, and what else it may begin with.
 REASONS = {
     "highest": "quality",
@@ -107,7 +107,8 @@ class Metrics:
     def __init__(self, folder: Path | None = None) -> None:
         self._registry = Registry(Store(folder))
         self._declare_decisions(self._registry)
-        self._declare_savings(self._registry)
+        self.comparisons = Comparisons(self._registry)
+        self.judgements = Judgements(self._registry)
         self._declare_traffic(self._registry)
         self._declare_backends(self._registry)
         self._declare_process(self._registry)
@@ -140,13 +141,6 @@ class Metrics:
             merge="min",
         )
         self._declare_store(new)
-        self.feedback = new.counters("feedback_total", "Answers that a client scored", "model")
-        self.calibration_error = new.gauges(
-            "calibration_error",
-            "Mean predicted quality less mean score of the answers scored, without its sign",
-            "model",
-            merge="max",
-        )
         self.decisions = new.counters(
             "decisions_total", "Choices by what decided them", "model", "reason"
         )
@@ -174,6 +168,8 @@ class Metrics:
             "Commands to Redis: ok, failed, or skipped while it was away",
             "result",
         )
+        for result in ("ok", "failed", "skipped"):
+            self.store_calls.labels(result)
         self.store_waiting = new.gauge("store_waiting", "Settlements that wait for Redis")
         self.ledger_lost = new.counter(
             "ledger_rows_lost_total", "Finished requests that the ledger could not write down"
@@ -181,45 +177,6 @@ class Metrics:
         self.store_lost = new.counter(
             "store_lost_total", "Settlements that never reached Redis and are not counted there"
         )
-
-    def _declare_savings(self, new: Registry) -> None:
-        self.compared = new.counter(
-            "compared_requests_total", "Requests whose choice was compared with the baselines"
-        )
-        self.cost_saved_usd = new.counters(
-            "cost_saved_usd_total", "Predicted cost below the baseline's, where below", "baseline"
-        )
-        self.cost_added_usd = new.counters(
-            "cost_added_usd_total", "Predicted cost above the baseline's, where above", "baseline"
-        )
-        self.cost_saved_squares = new.counters(
-            "cost_saved_usd_squares_total",
-            "Squares of the differences in predicted cost, for intervals",
-            "baseline",
-        )
-        self.quality_gained = new.counters(
-            "quality_gained_total",
-            "Predicted quality above the baseline's, where above",
-            "baseline",
-        )
-        self.quality_given_up = new.counters(
-            "quality_given_up_total",
-            "Predicted quality below the baseline's, where below",
-            "baseline",
-        )
-        self._baselines = [
-            tuple(
-                metric.labels(baseline)
-                for metric in (
-                    self.cost_saved_usd,
-                    self.cost_added_usd,
-                    self.cost_saved_squares,
-                    self.quality_gained,
-                    self.quality_given_up,
-                )
-            )
-            for baseline in BASELINES
-        ]
 
     def _declare_traffic(self, new: Registry) -> None:
         self.inflight = new.gauge("inflight", "Requests being handled")
@@ -300,11 +257,15 @@ class Metrics:
             "log_lines_lost_total", "Log lines dropped because the reader did not keep up"
         )
 
-    def observe_decision(self, laps: Sequence[float], overhead_s: float) -> None:
+    def observe_decision(
+        self, laps: Sequence[float], overhead_s: float, nearness: float | None = None
+    ) -> None:
         """Take one decision: the moments between which its steps lie, in seconds, and its whole."""
         for stage, (began_s, ended_s) in zip(self._stages, pairwise(laps), strict=True):
             stage.observe(ended_s - began_s)
         self.overhead_seconds.observe(overhead_s)
+        if nearness is not None:
+            self.judgements.nearness.observe(nearness)
 
     def request_finished(self, row: FinishedRequest) -> None:
         """Count one finished request, however it ended."""
@@ -347,17 +308,6 @@ class Metrics:
         elif row.model != row.chosen_model:
             self.fallbacks.labels(row.model).inc()
 
-    def choice_compared(self, differences: Sequence[tuple[float | None, float]]) -> None:
-        """Take what each of ``BASELINES`` would have cost more, in USD, and been better by."""
-        self.compared.inc()
-        for (saved, added, squares, gained, given_up), (usd, quality) in zip(
-            self._baselines, differences, strict=True
-        ):
-            if usd is not None:
-                (saved if usd > 0 else added).inc(abs(usd))
-                squares.inc(usd * usd)
-            (given_up if quality > 0 else gained).inc(abs(quality))
-
     def _know(self, model: str) -> _ModelSeries:
         series = self._by_model[model] = _ModelSeries(self, model)
         return series
@@ -369,6 +319,8 @@ class Metrics:
             self.constraint_violations.labels(constraint)
         for model in models:
             self._know(model)
+            self.decisions.labels(model, "fallback")
+            self.comparisons.know(model)
             for outcome in ("ok", "error", "cancelled"):
                 self.requests.labels(model, "best", outcome)
             self.fallbacks.labels(model)

@@ -41,9 +41,9 @@ def one_request(metrics: Metrics) -> None:
     metrics.observe_decision(LAPS, 1e-3)
     metrics.upstream_attempts.labels("b", "ok").inc()
     metrics.request_finished(ROW)
-    differences = compare(POOL, "m1")
-    if differences is not None:
-        metrics.choice_compared(differences)
+    compared = compare(POOL, "m1")
+    if compared is not None:
+        metrics.comparisons.note(*compared)
     metrics.inflight.set(0)
 
 

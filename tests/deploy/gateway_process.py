@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -48,6 +49,13 @@ thalamus_moe_busiest_expert_share{layer="0",worker="0"} 0.25
 """
 
 
+def page_after(requests: int) -> str:
+    """What it says of itself when it has answered so many, as long as those of the fake."""
+    tokens = (("prompt", 10), ("generation", 4))
+    counted = [f"vllm:{kind}_tokens_total {number * requests}\n" for kind, number in tokens]
+    return VLLM_PAGE + "".join(counted)
+
+
 async def _answers(connection: Connection) -> None:
     """A stream where a stream is asked for; prompts that begin with a word of command break it.
 
@@ -75,8 +83,14 @@ def answering_backend(act: Act = _answers) -> Iterator[str]:
 
     async def live() -> None:
         async with scripted_backend() as backend:
-            backend.will(act)
-            backend.metrics = VLLM_PAGE
+            asked = itertools.count(1)
+
+            async def counted(connection: Connection) -> None:
+                backend.metrics = page_after(next(asked))
+                await act(connection)
+
+            backend.will(counted)
+            backend.metrics = page_after(0)
             found.update(url=backend.url, loop=asyncio.get_running_loop())
             ready.set()
             await stop.wait()
@@ -106,6 +120,10 @@ class GatewayProcess:
         url = f"{self.url}/v1/chat/completions"
         headers = {"authorization": f"Bearer {key}"} if key else {}
         return httpx2.post(url, json=body, headers=headers, trust_env=False, timeout=10)
+
+    def score(self, request_id: str, score: float) -> httpx2.Response:
+        body = {"request_id": request_id, "score": score}
+        return httpx2.post(f"{self.url}/v1/feedback", json=body, trust_env=False, timeout=10)
 
     def metric(self, name: str) -> float:
         """The sum of all series of a metric."""

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from deploy.grafana.generate import FOLDER
-from tests.deploy.gateway_process import GatewayProcess, running_gateway
+from tests.deploy.gateway_process import THALAMUS, GatewayProcess, running_gateway
 from tests.e2e.conftest import free_port
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(300)]
@@ -59,14 +59,14 @@ def rule_queries() -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def running_prometheus(folder: Path, target: str) -> Iterator[str]:
+def running_prometheus(folder: Path, *targets: str) -> Iterator[str]:
     """A Prometheus with our rules and our configuration, but for the target and the pace."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = ["rules.yml"]
     job = config["scrape_configs"][0]
     del job["dns_sd_configs"]  # no name server here
-    job["static_configs"] = [{"targets": [target]}]
+    job["static_configs"] = [{"targets": list(targets)}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     rules = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
     for group in rules["groups"]:
@@ -119,6 +119,42 @@ def one_of_each(gateway: GatewayProcess) -> None:
         assert '"error"' in gateway.ask("break", stream=True).text
     assert gateway.ask("Hi", routing={"max_cost_usd": 0}).status_code == 422
     assert gateway.ask("Hi", routing={"colour": "red"}).status_code == 400
+    request_id = gateway.ask("Hi").headers["x-request-id"]
+    assert gateway.score(request_id, 0.8).status_code == 200
+
+
+@contextmanager
+def keyed_gateway(folder: Path) -> Iterator[tuple[GatewayProcess, str]]:
+    """A gateway with a trained router and a key that has a budget; and the key."""
+    keys = folder / "keys.db"
+    made = subprocess.run(
+        [THALAMUS, "keys", "--file", keys, "create", "me", "--budget-usd-per-day", "5"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    more = {"auth": {"mode": "keys", "keys": str(keys)}, "router": {"artifact": "default"}}
+    with running_gateway(folder, **more) as gateway:
+        yield gateway, made.stdout.strip()
+
+
+def check_the_scatter(prometheus: str) -> None:
+    """On the chart of the router and its baselines everybody stands where the prices put them."""
+    title = "The router, its baselines, and each model alone"
+    cost, quality = [query for name, query in panel_queries() if name.endswith(title)]
+    found = {}
+    for name, query in (("cost", cost), ("quality", quality)):
+        found[name] = {s["metric"]["who"]: float(s["value"][1]) for s in series(prometheus, query)}
+        assert set(found[name]) == {
+            "the router", "always_best", "always_cheapest", "random", "always large", "always small",
+        }  # fmt: skip
+    at = found["cost"]
+    assert at["always_best"] == pytest.approx(at["always large"], rel=0.2)
+    assert at["always_cheapest"] == pytest.approx(at["always small"], rel=0.2)
+    assert at["always small"] < at["the router"] <= at["always large"] * 1.2
+    assert at["random"] == pytest.approx((at["always large"] + at["always small"]) / 2, rel=0.2)
+    assert found["quality"]["always_best"] == pytest.approx(0.9, abs=0.05)
+    assert found["quality"]["always small"] == pytest.approx(0.6, abs=0.05)
 
 
 def test_promtool_accepts_the_rules_and_sees_each_alert_fire() -> None:
@@ -134,14 +170,23 @@ def test_promtool_accepts_the_rules_and_sees_each_alert_fire() -> None:
 def test_every_query_returns_data(tmp_path: Path) -> None:
     queries = [*panel_queries(), *rule_queries()]
     assert len(queries) > 70
+    judged = {
+        "decision_log": {"path": str(tmp_path / "decisions.jsonl")},
+        "policies": {"shadow": {"objective": "cheap"}},
+    }
+    (folder := tmp_path / "keyed").mkdir()
     with (
-        running_gateway(tmp_path, workers=2) as gateway,
-        running_prometheus(tmp_path, f"127.0.0.1:{gateway.port}") as prometheus,
+        running_gateway(tmp_path, workers=2, **judged) as gateway,
+        keyed_gateway(folder) as (keyed, key),
+        running_prometheus(
+            tmp_path, f"127.0.0.1:{gateway.port}", f"127.0.0.1:{keyed.port}"
+        ) as prometheus,
     ):
         deadline_s = time.monotonic() + 60
         silent = queries
         while silent and time.monotonic() < deadline_s:
             one_of_each(gateway)
+            assert keyed.ask("Hi", key, routing={"router": "ensemble"}).status_code == 200
             time.sleep(0.5)
             silent = [(name, query) for name, query in silent if not has_data(prometheus, query)]
         assert not silent
@@ -152,3 +197,9 @@ def test_every_query_returns_data(tmp_path: Path) -> None:
         assert series(prometheus, "sum(thalamus_fallbacks_total) > 0")
         assert series(prometheus, 'ALERTS{alertname="ThalamusErrorsFast", alertstate="firing"}')
         assert not series(prometheus, 'ALERTS{alertname="ThalamusModelGone"}')
+        budget = series(prometheus, 'thalamus_budget_remaining_usd{period="day"}')
+        assert 0 < float(budget[0]["value"][1]) < 5
+        for _ in range(10):  # each model alone is counted for one request in eight
+            one_of_each(gateway)
+        time.sleep(2)  # until it is scraped
+        check_the_scatter(prometheus)

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from gateway.ledger.accounting import LedgerRow
-from gateway.telemetry.metrics import BASELINES, OTHER_REASON, REASONS, Metrics
+from gateway.telemetry.comparisons import BASELINES, EVERY
+from gateway.telemetry.metrics import OTHER_REASON, REASONS, Metrics
 from gateway.upstream.usage import TokenUsage
-from policies.types import GOALS
+from policies.types import GOALS, Candidate
 from tests.unit.gateway.telemetry.test_series import value
 
 ROW = LedgerRow(
@@ -84,7 +85,8 @@ def test_every_goal_is_a_reason() -> None:
 
 def test_savings_and_their_opposite_are_two_counters() -> None:
     metrics = Metrics()
-    metrics.choice_compared([(0.4, 0.1), (-0.2, -0.3), (None, 0.0)])
+    served, other = candidate("a", 0.8, 1.0), candidate("b", 0.9, 1.4)
+    metrics.comparisons.note(served, [served, other], [(0.4, 0.1), (-0.2, -0.3), (None, 0.0)])
     best, cheapest, random = BASELINES
     assert value(metrics, "compared_requests_total") == 1
     assert value(metrics, "cost_saved_usd_total", baseline=best) == pytest.approx(0.4)
@@ -93,6 +95,44 @@ def test_savings_and_their_opposite_are_two_counters() -> None:
     assert value(metrics, "quality_given_up_total", baseline=best) == pytest.approx(0.1)
     assert value(metrics, "quality_gained_total", baseline=cheapest) == pytest.approx(0.3)
     assert value(metrics, "cost_saved_usd_total", baseline=random) == 0
+    assert value(metrics, "compared_cost_usd_total") == pytest.approx(1.0)
+    assert value(metrics, "compared_quality_total") == pytest.approx(0.8)
+
+
+def candidate(model: str, quality: float, cost_usd: float | None) -> Candidate:
+    return Candidate(model, quality, 0, 1, cost_usd, 100, None, None)
+
+
+def test_each_model_alone_is_added_up_for_one_request_in_eight() -> None:
+    metrics = Metrics()
+    pool = [candidate("a", 0.8, 1.0), candidate("b", 0.9, 1.5), candidate("unpriced", 0.9, None)]
+    for _ in range(2 * EVERY + 1):
+        metrics.comparisons.note(pool[0], pool, [(0.0, 0.0)] * 3)
+    assert value(metrics, "compared_requests_total") == 17
+    assert value(metrics, "alternative_requests_total", model="b") == 3
+    assert value(metrics, "alternative_cost_usd_total", model="b") == pytest.approx(4.5)
+    assert value(metrics, "alternative_quality_total", model="a") == pytest.approx(2.4)
+    assert value(metrics, "alternative_requests_total", model="unpriced") is None
+
+
+@pytest.mark.parametrize(
+    ("predicted", "tenth"), [(0.0, "0.0"), (0.69, "0.6"), (0.7, "0.7"), (1.0, "0.9")]
+)
+def test_scores_are_held_against_predictions_by_tenths(predicted: float, tenth: str) -> None:
+    metrics = Metrics()
+    metrics.judgements.note_first_score("a", predicted, 0.25)
+    assert value(metrics, "scored_answers_total", tenth=tenth) == 1
+    assert value(metrics, "scored_predicted_total", tenth=tenth) == pytest.approx(predicted)
+    assert value(metrics, "scored_score_total", tenth=tenth) == pytest.approx(0.25)
+    assert value(metrics, "feedback_total", model="a") == 1
+
+
+def test_nearness_is_counted_where_it_was_looked_at() -> None:
+    metrics = Metrics()
+    metrics.observe_decision((0, 0, 0, 0, 0), 0.0)
+    metrics.observe_decision((0, 0, 0, 0, 0), 0.0, 0.35)
+    assert value(metrics, "prompt_nearness_count") == 1
+    assert value(metrics, "prompt_nearness_bucket", le="0.4") == 1
 
 
 def test_configured_models_begin_at_zero() -> None:
@@ -100,3 +140,14 @@ def test_configured_models_begin_at_zero() -> None:
     metrics.know_models(["a"], [("a", "b")])
     assert value(metrics, "requests_total", model="a", profile="best", outcome="ok") == 0
     assert value(metrics, "upstream_attempts_total", backend="b", outcome="ok") == 0
+
+
+@pytest.mark.parametrize(
+    ("shadow", "result"), [("a", "same"), ("b", "other"), (None, "infeasible")]
+)
+def test_the_shadows_choice_is_counted_beside_the_real_one(shadow: str | None, result: str) -> None:
+    metrics = Metrics()
+    metrics.judgements.note_shadow(shadow, "a")
+    counted = {r: value(metrics, "shadow_choices_total", result=r) for r in ("same", "other")}
+    assert value(metrics, "shadow_choices_total", result=result) == 1
+    assert sum(c or 0 for c in counted.values()) == (result != "infeasible")
