@@ -34,6 +34,7 @@ KEY_LIMITS: dict[str, type] = {
     "max_ttft_ms": float,
     "max_latency_ms": float,
 }
+_PRICES = "YAML: model: {input: USD, output: USD} per million tokens, for quality against cost"
 #: What a user can mend is one line on standard error; anything else is a defect and shows its trace.
 _USER_ERRORS = (GatewayError, WeightsMissing, ArtifactError, DataError)
 
@@ -268,6 +269,7 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
         "--steps", type=int, default=200, help="of fine-tuning, at most; it may stop earlier"
     )
     train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--prices", type=Path, help=_PRICES)
     train.set_defaults(
         run=lambda a: commands.train_command(
             a.data,
@@ -275,6 +277,7 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
             router=a.router,
             options=TrainingOptions(seed=a.seed, encoder=a.encoder, loss=a.loss, steps=a.steps),
             rule=a.rule,
+            reporting=commands.Reporting(prices=read_prices(a.prices) if a.prices else None),
         )
     )
 
@@ -316,7 +319,7 @@ def _add_judging(subcommands: argparse._SubParsersAction[argparse.ArgumentParser
     evaluate.add_argument("--split", help="rows to use; by default all that are not train")
     evaluate.add_argument("--json", action="store_true")
     evaluate.add_argument("--report", type=Path, help="also write an HTML report")
-    evaluate.add_argument("--prices", type=Path, help="YAML: model: {input: USD, output: USD}")
+    evaluate.add_argument("--prices", type=Path, help=_PRICES)
     evaluate.add_argument(
         "--robustness", action="store_true", help="rewrite and attack the prompts as well"
     )

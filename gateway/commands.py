@@ -16,6 +16,7 @@ from gateway.settings import Config
 from router_models.commands import (
     ROUTERS,
     EvaluationOptions,
+    Reporting,
     calibrate_command,
     evaluate_command,
     predict_command,
@@ -25,6 +26,7 @@ from router_models.commands import (
 __all__ = [
     "ROUTERS",
     "EvaluationOptions",
+    "Reporting",
     "calibrate_command",
     "check_config_command",
     "convert_command",

@@ -69,6 +69,14 @@ class EvaluationOptions:
     kind: str = DEFAULT_KIND
 
 
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """Where the report of a training run goes, None for beside the weights, and prices, if known."""
+
+    path: Path | None = None
+    prices: Prices | None = None
+
+
 #: What may be trained: the perceptive router, with it the retriever, and with both their ensemble.
 ROUTERS = ("perceptive", "retriever", "ensemble")
 
@@ -96,20 +104,20 @@ def train_command(
     router: str = "ensemble",
     options: TrainingOptions | None = None,
     rule: Rule = "outcomes",
-    report: Path | None = None,
+    reporting: Reporting | None = None,
     console: Console | None = None,
 ) -> RouterSuite:
     """Train on the split ``train`` and save an artifact; evaluate on the other splits, if any.
 
     What is finished of it lies in a folder beside ``out`` until the artifact stands there: after a kill
-    the same command goes on from it. The report lies in the artifact's folder as ``report.html``, or
-    at ``report``. Returns the routers as they were saved. Raises DataError for data that cannot be
-    used, and ArtifactError when ``out`` holds anything but an artifact.
+    the same command goes on from it. The report lies in the artifact's folder as ``report.html``
+    unless ``reporting`` names another place. Returns the routers as they were saved. Raises DataError
+    for data that cannot be used, and ArtifactError when ``out`` holds anything but an artifact.
     """
     console = console or Console()
     if router not in ROUTERS:
         raise DataError(f"unknown router {router!r}; there is {', '.join(ROUTERS)}")
-    options = options or TrainingOptions()
+    options, reporting = options or TrainingOptions(), reporting or Reporting()
     check_encoder(options.encoder)
     check_replaceable(out)
     table = read_routing_data(data)
@@ -120,7 +128,9 @@ def train_command(
     trained = suite.named(DEFAULT_KIND)
     seconds = time.perf_counter() - began
     has_held_out = any(split != TRAIN for split in table.splits)
-    evaluation = evaluate(trained, table, seed=options.seed) if has_held_out else None
+    evaluation = None
+    if has_held_out:
+        evaluation = evaluate(trained, table, prices=reporting.prices, seed=options.seed)
     training = {
         **fitted.to_json(),
         "data_sha256": table.sha256,
@@ -133,10 +143,10 @@ def train_command(
         out,
         training=training,
         metrics=_headline(evaluation),
-        report=page if report is None else None,
+        report=page if reporting.path is None else None,
     )
-    if report is not None:
-        replace_file(report, page.encode())
+    if reporting.path is not None:
+        replace_file(reporting.path, page.encode())
     checkpoint.remove()
     if checkpoint.resumed:
         console.print(f"Resumed after an earlier run: {', '.join(checkpoint.resumed)}.")

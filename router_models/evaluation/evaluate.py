@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +30,7 @@ from router_models.evaluation.report import (
     PairRow,
     TaskRow,
 )
-from router_models.prices import Prices
+from router_models.prices import Price, Prices
 from router_models.training.dataset import TRAIN, RoutingData
 from router_models.types import DataError, Router
 
@@ -64,13 +67,15 @@ def evaluate(
     quality = predict_all(router, held_out.prompts)
     predicted = quality.of_models([router.models.index(m) for m in shared])
     losses = losses_of(held_out)
-    picks = {
-        ROUTER: baselines.pick_highest(predicted.quality, losses),
-        **baseline_picks(losses, held_out.tasks, means),
-    }
+    usual = baseline_picks(losses, held_out.tasks, means)
+    picks = {ROUTER: baselines.pick_highest(predicted.quality, losses), **usual}
     peers = peer_preferences(train, held_out, seed) if with_peers and train else {}
     picks |= {name: baselines.pick_highest(liked, losses) for name, liked in peers.items()}
     case = Comparison(held_out, losses, picks, Resamples.draw(len(held_out.prompts), seed))
+    trace = partial(
+        trace_frontier, held_out, losses, predicted, picks=usual, resamples=case.resamples
+    )
+    tells_lengths = not np.isnan(held_out.completion_tokens).all()
     pairs = _pairs(held_out, {ROUTER: predicted.quality, **peers}, seed)
     return EvaluationReport(
         router_version=router.version,
@@ -88,8 +93,14 @@ def evaluate(
         peer_prompts=len(train.prompts) if peers and train else 0,
         pair=pairs[0] if pairs else None,
         peer_pairs=tuple(pairs[1:]),
-        frontier=trace_frontier(held_out, losses, predicted, prices) if prices else None,
+        frontier=trace(prices=prices) if prices else None,
+        tokens=None if prices or not tells_lengths else trace(prices=_by_tokens(shared)),
     )
+
+
+def _by_tokens(models: Sequence[str]) -> Prices:
+    """One price for all, so that costs are told in millions of tokens."""
+    return dict.fromkeys(models, Price(1.0, 1.0))
 
 
 def _task_rows(case: Comparison) -> tuple[TaskRow, ...]:

@@ -42,6 +42,8 @@ def render_page(
             sections.append(_pair(evaluation.pair, evaluation.peer_pairs))
         if evaluation.frontier is not None:
             sections.append(_frontier(evaluation.frontier))
+        elif evaluation.tokens is not None:
+            sections.append(_tokens(evaluation.tokens))
         if evaluation.robustness is not None:
             sections.append(_robustness(evaluation.robustness))
     if training is not None:
@@ -79,7 +81,17 @@ def _policies(report: EvaluationReport) -> str:
 
 
 def _tasks(report: EvaluationReport) -> str:
-    header = ("task", "prompts", "specialist", "picks the best", "specialist where best", "traffic")
+    header = (
+        "task",
+        "prompts",
+        "specialist",
+        "picks the best",
+        "specialist where best",
+        "mean loss",
+        "best single",
+        "specialist alone",
+        "traffic",
+    )
     rows = [
         (
             row.task,
@@ -87,13 +99,20 @@ def _tasks(report: EvaluationReport) -> str:
             row.specialist,
             percent(row.picks_optimal),
             percent(row.picks_specialist),
+            number(row.mean_loss),
+            f"{row.best_single_loss:.4f}",
+            f"{row.specialist_loss:.4f}",
             traffic_of(row.traffic),
         )
         for row in report.tasks
     ]
     used = [m for m in report.models if any(row.traffic[m] > 0 for row in report.tasks)]
-    shares = plots.share_plot([(row.task, row.traffic) for row in report.tasks], used)
-    return f"<h2>By task</h2><p>{plots.legend(used)}</p>{shares}{_table(header, rows)}"
+    total = sum(row.prompts for row in report.tasks)
+    overall = {m: sum(r.traffic[m] * r.prompts for r in report.tasks) / total for m in used}
+    bars = [("all", overall), *((row.task, row.traffic) for row in report.tasks)]
+    shares = plots.share_plot(bars, used)
+    keys = f"<p>Share of traffic: {plots.legend(used)}</p>"
+    return f"<h2>By task</h2>{keys}{shares}{_table(header, rows)}"
 
 
 def _calibration(report: EvaluationReport) -> str:
@@ -129,16 +148,33 @@ def _pair(pair: PairRow, peers: Sequence[PairRow]) -> str:
         )
         for row in (pair, *peers)
     ]
-    return f"<h2>{escape(pair.strong)} over {escape(pair.weak)}</h2>{_table(header, rows)}"
+    curves = [(row.policy, row.curve) for row in (pair, *peers)]
+    plot = plots.deferral_plot(curves, pair.strong)
+    keys = plots.legend([name for name, _ in curves])
+    title = f"{escape(pair.strong)} over {escape(pair.weak)}"
+    return f"<h2>{title}</h2><p>{keys}</p>{plot}{_table(header, rows)}"
 
 
 def _frontier(frontier: Frontier) -> str:
-    plot = plots.frontier_plot(
-        [(p.usd_per_1k, p.mean_loss) for p in frontier.router],
-        [(p.name, p.usd_per_1k, p.mean_loss) for p in frontier.singles],
-    )
     rows = frontier_rows(frontier)
-    return f"<h2>Loss against cost</h2>{plot}{_table(('metric', 'value'), rows)}"
+    plot = _frontier_plot(frontier, "USD per 1,000 prompts")
+    return f"<h2>Score against cost</h2>{plot}{_table(('metric', 'value'), rows)}"
+
+
+def _tokens(frontier: Frontier) -> str:
+    return (
+        "<h2>Score against tokens</h2><p>No prices were given, so every token, read or written, costs "
+        f"the same.</p>{_frontier_plot(frontier, 'thousand tokens a prompt')}"
+    )
+
+
+def _frontier_plot(frontier: Frontier, unit: str) -> str:
+    return plots.frontier_plot(
+        [(p.usd_per_1k, p.mean_score) for p in frontier.router],
+        [(p.name, p.usd_per_1k, p.mean_score) for p in frontier.singles],
+        [(p.name, p.usd_per_1k, p.mean_score) for p in frontier.baselines],
+        unit,
+    )
 
 
 def _robustness(robustness: Robustness) -> str:

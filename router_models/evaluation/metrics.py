@@ -196,17 +196,22 @@ def arena_score(accuracy: float, usd_per_1k: float) -> float:
     return 100 * (1 + _ARENA_BETA) * accuracy * cheapness / weighted
 
 
-def optimal_cost(scores: Matrix, costs: Matrix, picks: Matrix, correct: float = 0.5) -> float:
-    """RouterArena: cost of the cheapest correct model as a share of what was spent, on average.
+def optimal_cost_shares(
+    scores: Matrix, costs: Matrix, picks: Matrix, correct: float = 0.5
+) -> Vector:
+    """RouterArena: cost of the cheapest correct model as a share of what was spent, (prompts,).
 
-    Prompts that no model answers do not count; NaN where there are no others.
+    NaN where no model answers: such a prompt does not count.
     """
     right = np.nan_to_num(scores, nan=-1.0) >= correct
-    some = right.any(axis=1)
-    if not some.any():
-        return float("nan")
-    least = np.where(right, costs, np.inf).min(axis=1)[some]
-    return float((least / expected(costs, picks)[some]).mean())
+    least = np.where(right, costs, np.inf).min(axis=1)
+    return np.where(np.isfinite(least), least, np.nan) / expected(costs, picks)
+
+
+def optimal_cost(scores: Matrix, costs: Matrix, picks: Matrix, correct: float = 0.5) -> float:
+    """RouterArena: ``optimal_cost_shares`` on average; NaN where no prompt counts."""
+    shares = optimal_cost_shares(scores, costs, picks, correct)
+    return float("nan") if np.isnan(shares).all() else float(np.nanmean(shares))
 
 
 def optimal_accuracy(scores: Matrix, picks: Matrix) -> float:

@@ -49,4 +49,5 @@ def pair_row(policy: str, data: RoutingData, preference: Matrix, seed: int) -> P
         cpt80=over([cpt(c[0], c[1], 0.8, weak=c[2], strong=c[3]) for c in curves]),
         cpt50_compat=cpt(shares, accuracies, 0.5, weak=weak, strong=best, variant="compat"),
         cpt80_compat=cpt(shares, accuracies, 0.8, weak=weak, strong=best, variant="compat"),
+        curve=tuple(zip(shares.tolist(), accuracies.tolist(), strict=True)),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from math import isfinite
 
@@ -24,6 +24,7 @@ PALETTE = (
 _ROW = 26
 _LABEL = 190
 _WIDTH = 720
+_PLOT_HEIGHT = 320
 
 
 def interval_plot(rows: Sequence[tuple[str, Interval]], unit: str) -> str:
@@ -88,30 +89,71 @@ def calibration_plot(name: str, bins: Sequence[tuple[float, float, int]]) -> str
 
 
 def frontier_plot(
-    curve: Sequence[tuple[float, float]], singles: Sequence[tuple[str, float, float]]
+    curve: Sequence[tuple[float, float]],
+    singles: Sequence[tuple[str, float, float]],
+    baselines: Sequence[tuple[str, float, float]],
+    unit: str,
 ) -> str:
-    """Draw loss against cost: a line for the router, a dot for every single model."""
-    points = [*curve, *((x, y) for _, x, y in singles)]
+    """Draw score against cost: a line for the router, dots for single models, rings for baselines."""
+    points = [*curve, *((x, y) for _, x, y in (*singles, *baselines))]
+    place = _scale(points)
+    parts = [_path(sorted(curve), place, PALETTE[1]), *_ends(points, f"cost, {unit}", "mean score")]
+    marks = [(*mark, PALETTE[0], "currentColor") for mark in singles]
+    marks += [(*mark, "none", PALETTE[2]) for mark in baselines]
+    taken: list[tuple[float, float]] = []
+    for name, x, y, fill, stroke in marks:
+        px, py = place(x, y)
+        parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="{fill}" stroke="{stroke}"/>')
+        # A name that would lie on another stands below it.
+        at = py + 4
+        while any(abs(at - other) < 11 and abs(px - left) < 130 for left, other in taken):
+            at += 11
+        taken.append((px, at))
+        parts.append(_text(px + 7, at, name, "start"))
+    return _svg(_WIDTH, _PLOT_HEIGHT + 40, parts)
+
+
+def deferral_plot(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], strong: str) -> str:
+    """Draw score against the share of prompts sent to the strong model; the dashes are by chance."""
+    points = [point for _, curve in curves for point in curve]
+    place = _scale(points)
+    first = sorted(curves[0][1])
+    chance = _path([first[0], first[-1]], place, "currentColor", dashed=True)
+    parts = [chance, *_ends(points, f"share of prompts to {strong}", "mean score")]
+    parts += [_path(sorted(curve), place, _colour(i)) for i, (_, curve) in enumerate(curves)]
+    return _svg(_WIDTH, _PLOT_HEIGHT, parts)
+
+
+_Place = Callable[[float, float], tuple[float, float]]
+
+
+def _scale(points: Sequence[tuple[float, float]]) -> _Place:
+    """Return how a point is placed, so that all fit."""
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
     y_low, y_high = min(y for _, y in points), max(y for _, y in points)
-    height = 320
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_low) / ((x_high - x_low) or 1.0)
-        down = (y_high - y) / ((y_high - y_low) or 1.0)
-        return 60 + across * (_WIDTH - 240), height - 40 - (1 - down) * (height - 70)
+        up = (y - y_low) / ((y_high - y_low) or 1.0)
+        return 60 + across * (_WIDTH - 240), _PLOT_HEIGHT - 40 - up * (_PLOT_HEIGHT - 70)
 
-    path = " ".join(f"{px:.1f},{py:.1f}" for px, py in (place(x, y) for x, y in sorted(curve)))
-    parts = [
-        f'<polyline points="{path}" fill="none" stroke="{PALETTE[1]}" stroke-width="2"/>',
-        _text(60, height - 8, f"cost {x_low:.4g} … {x_high:.4g} USD per 1,000 prompts", "start"),
-        _text(60, 14, f"mean loss {y_low:.4g} … {y_high:.4g}", "start"),
+    return place
+
+
+def _ends(points: Sequence[tuple[float, float]], across: str, up: str) -> list[str]:
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    return [
+        _text(60, _PLOT_HEIGHT - 8, f"{across}: {min(xs):.4g} … {max(xs):.4g}", "start"),
+        _text(60, 14, f"{up}: {min(ys):.4g} … {max(ys):.4g}", "start"),
     ]
-    for name, x, y in singles:
-        px, py = place(x, y)
-        parts.append(_dot(px, py, PALETTE[0], 4))
-        parts.append(_text(px + 7, py + 4, name, "start"))
-    return _svg(_WIDTH, height, parts)
+
+
+def _path(
+    curve: Sequence[tuple[float, float]], place: _Place, colour: str, *, dashed: bool = False
+) -> str:
+    path = " ".join(f"{px:.1f},{py:.1f}" for px, py in (place(x, y) for x, y in curve))
+    dashes = ' stroke-dasharray="4 4"' if dashed else ""
+    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>'
 
 
 def legend(models: Sequence[str]) -> str:

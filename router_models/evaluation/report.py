@@ -70,6 +70,7 @@ class PairRow:
     """RouteLLM's metrics, where there are two models.
 
     CPT is given by its first crossing and, for comparison, as the published code computes it.
+    ``curve`` is mean score against the share of prompts sent to the strong model.
     """
 
     policy: str
@@ -80,6 +81,7 @@ class PairRow:
     cpt80: Interval
     cpt50_compat: float
     cpt80_compat: float
+    curve: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,27 +96,31 @@ class CostPoint:
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """Quality against cost as the weight of cost rises, beside every single model.
+    """Quality against cost as the weight of cost rises, beside every single model and baseline.
 
-    AUDC and QNC are UniRoute's, AIQ is RouterBench's in both normalisations. The arena score and
-    the three after it are RouterArena's, IBC is AutoMix's (against the cheapest model): all of the
-    router without any weight on cost. ``cost_saved`` is LLMRouterBench's: the largest cut of cost
-    at no less than the best single model's score.
+    AUDC and QNC are UniRoute's, AIQ is RouterBench's in both normalisations; ``aiq_zero`` is that of
+    mixing single models at random, which a router must exceed to be of use. The arena score and the
+    three after it are RouterArena's, IBC is AutoMix's (against the cheapest model): all of the
+    router without any weight on cost. ``cost_saved`` and ``performance_gain`` are LLMRouterBench's:
+    the largest cut of cost at no less than the best single model's score, and the best score above it.
     """
 
     router: tuple[CostPoint, ...]
     singles: tuple[CostPoint, ...]
-    audc: float
-    qnc_percent: float
-    aiq_paper: float
-    aiq_code: float
-    arena_score: float
-    cheapest_correct: float
-    optimal_cost: float
-    optimal_accuracy: float
-    audc_half: float
-    ibc: float
-    cost_saved: float
+    baselines: tuple[CostPoint, ...]
+    audc: Interval
+    qnc_percent: Interval
+    aiq_paper: Interval
+    aiq_code: Interval
+    aiq_zero: Interval
+    arena_score: Interval
+    cheapest_correct: Interval
+    optimal_cost: Interval
+    optimal_accuracy: Interval
+    audc_half: Interval
+    ibc: Interval
+    cost_saved: Interval
+    performance_gain: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +172,8 @@ class EvaluationReport:
     ``loss_unit`` says what a loss is. ``ignored_models`` are in the data but not in the router.
     ``best_single_from`` says which prompts chose the best single model. ``peers`` names the rows of
     published routers, fitted on ``peer_prompts`` training prompts of the same file; without any
-    there are none.
+    there are none. ``frontier`` needs prices; without them ``tokens`` is the same where every token
+    costs one dollar a million, if the data tell how long answers were.
     """
 
     router_version: str
@@ -185,6 +192,7 @@ class EvaluationReport:
     pair: PairRow | None
     peer_pairs: tuple[PairRow, ...]
     frontier: Frontier | None
+    tokens: Frontier | None = None
     robustness: Robustness | None = None
 
     def policy(self, name: str) -> PolicyRow:

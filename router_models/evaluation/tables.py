@@ -115,17 +115,19 @@ def frontier_table(report: EvaluationReport) -> Table | None:
 def frontier_rows(frontier: Frontier) -> list[tuple[str, str]]:
     """Name and write every metric of a frontier."""
     return [
-        ("AUDC", _plain(frontier.audc)),
-        ("AUDC up to half the cost", _plain(frontier.audc_half)),
-        ("QNC, % of the best single", _plain(frontier.qnc_percent, 1)),
-        ("cost saved at its score", _plain(frontier.cost_saved)),
-        ("AIQ, as in the paper", _plain(frontier.aiq_paper)),
-        ("AIQ, as in the code", _plain(frontier.aiq_code)),
-        ("arena score", _plain(frontier.arena_score, 2)),
-        ("optimal selection, cheapest correct", _plain(frontier.cheapest_correct)),
-        ("optimal cost", _plain(frontier.optimal_cost)),
-        ("optimal accuracy", _plain(frontier.optimal_accuracy)),
-        ("IBC, score per USD per 1,000", _plain(frontier.ibc)),
+        ("AUDC", number(frontier.audc)),
+        ("AUDC up to half the cost", number(frontier.audc_half)),
+        ("QNC, % of the best single", number(frontier.qnc_percent)),
+        ("cost saved at its score", number(frontier.cost_saved)),
+        ("best score above its, as a share", number(frontier.performance_gain)),
+        ("AIQ, as in the paper", number(frontier.aiq_paper)),
+        ("AIQ of mixing single models", number(frontier.aiq_zero)),
+        ("AIQ, as in the code", number(frontier.aiq_code)),
+        ("arena score", number(frontier.arena_score)),
+        ("optimal selection, cheapest correct", number(frontier.cheapest_correct)),
+        ("optimal cost", number(frontier.optimal_cost)),
+        ("optimal accuracy", number(frontier.optimal_accuracy)),
+        ("IBC, score per USD per 1,000", number(frontier.ibc)),
     ]
 
 

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from router_models.artifact import load_suite
-from router_models.commands import evaluate_command, predict_command, train_command
+from router_models.commands import Reporting, evaluate_command, predict_command, train_command
+from router_models.prices import Price
 from router_models.types import ArtifactError, DataError
 
 
@@ -67,10 +68,13 @@ def test_train_prints_its_metrics_and_puts_the_report_where_it_is_told(rows, wri
     printed = StringIO()
     console = Console(file=printed, width=120)
     out = tmp_path / "deep" / "artifact"
-    router = train_command(write(rows), out, report=tmp_path / "r.html", console=console)
+    reporting = Reporting(tmp_path / "r.html", {m: Price(1.0, 2.0) for m in ("coder", "lawyer")})
+    router = train_command(write(rows), out, reporting=reporting, console=console)
     assert "best single" in printed.getvalue()
     assert router.version in printed.getvalue()
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    assert "USD per 1,000 prompts" in (tmp_path / "r.html").read_text()
+    assert "AUDC" in printed.getvalue()
     assert not (out / "report.html").exists()
 
 

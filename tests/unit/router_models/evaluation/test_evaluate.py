@@ -1,10 +1,10 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from router_models.evaluation import baselines
+from router_models.evaluation import baselines, metrics
 from router_models.evaluation.bootstrap import Resamples, interval_of
 from router_models.evaluation.evaluate import evaluate
 from router_models.evaluation.html import render_page
@@ -163,7 +163,72 @@ def test_the_frontier_runs_from_the_best_to_the_cheapest(data):
     assert costs == sorted(costs, reverse=True)
     cheapest = min(frontier.singles, key=lambda point: point.usd_per_1k)
     assert costs[-1] == pytest.approx(cheapest.usd_per_1k)
-    assert 0 < frontier.qnc_percent <= 100
+    assert 0 < frontier.qnc_percent.value <= 100
+
+
+def test_metrics_of_the_frontier_have_intervals_and_every_baseline_a_point(data):
+    prices = {"coder": Price(1.0, 1.0), "lawyer": Price(10.0, 10.0)}
+    report = evaluate(Oracle(data), data, prices=prices)
+    frontier = report.frontier
+    assert frontier is not None
+    assert report.tokens is None
+    intervals = {n: v for n, v in asdict(frontier).items() if isinstance(v, dict)}
+    assert len(intervals) == 13
+    for name, interval in intervals.items():
+        assert interval["low"] <= interval["value"] <= interval["high"], name
+    # A router that knows every outcome is above every mixture of single models.
+    assert frontier.aiq_paper.value > frontier.aiq_zero.high
+    assert frontier.performance_gain.low > 0
+    points = {point.name: point for point in frontier.baselines}
+    assert list(points) == ["random", "round-robin", "best single", "task oracle", "prompt oracle"]
+    costs = [point.usd_per_1k for point in frontier.singles]
+    assert points["random"].usd_per_1k == pytest.approx(np.mean(costs))
+    assert points["prompt oracle"].mean_score == report.policy("prompt oracle").mean_score.value
+    assert points["best single"].mean_loss == report.policy("best single").mean_loss.value
+
+
+def test_the_value_of_a_frontier_is_that_of_the_sample_itself(data):
+    """Worked out again from its own points by the tested metrics."""
+    prices = {"coder": Price(1.0, 1.0), "lawyer": Price(10.0, 10.0)}
+    frontier = evaluate(Oracle(data), data, prices=prices).frontier
+    x = np.array([point.usd_per_1k for point in frontier.router])
+    y = np.array([point.mean_score for point in frontier.router])
+    dearest = max(point.usd_per_1k for point in frontier.singles)
+    best = max(frontier.singles, key=lambda point: point.mean_score)
+    assert frontier.audc.value == pytest.approx(metrics.audc(x, y, dearest))
+    assert frontier.aiq_code.value == pytest.approx(
+        metrics.aiq(x, y, max_cost=dearest, variant="code")
+    )
+    assert frontier.qnc_percent.value == pytest.approx(
+        metrics.qnc(x, y, best.mean_score, best.usd_per_1k)
+    )
+    assert frontier.arena_score.value == pytest.approx(metrics.arena_score(y[0], x[0]))
+
+
+def test_without_prices_cost_is_told_in_tokens_where_the_data_have_them(data):
+    report = evaluate(Oracle(data), data)
+    assert report.frontier is None
+    assert report.tokens is not None
+    costs = {point.name: point.usd_per_1k for point in report.tokens.singles}
+    # 8 tokens read and 40 or 200 written.
+    assert costs == pytest.approx({"coder": 0.048, "lawyer": 0.208})
+    unknown = replace(data, completion_tokens=np.full_like(data.completion_tokens, NAN))
+    assert evaluate(Oracle(data), unknown).tokens is None
+
+
+def test_the_page_has_every_plot_that_a_choice_needs(data):
+    report = evaluate(Oracle(data), data, with_peers=True)
+    page = render_page(report)
+    curve = page[page.index("Score against tokens") :]
+    for name in ("random", "round-robin", "best single", "task oracle", "prompt oracle", "coder"):
+        assert f">{name}</text>" in curve
+    assert "share of prompts to" in page
+    assert "Share of traffic" in page
+    assert "specialist alone" in page
+    assert "Measured against predicted quality" in page
+    assert len(report.pair.curve) == 11
+    priced = evaluate(Oracle(data), data, prices={m: Price(1.0, 2.0) for m in data.models})
+    assert "USD per 1,000 prompts" in render_page(priced)
 
 
 def test_a_model_without_a_price_is_named(data):
