@@ -115,6 +115,8 @@ def _shown(row: LedgerRow, *, tells_key: bool) -> dict[str, Any]:
     return {
         **({"key": row.principal} if tells_key else {}),
         "request_id": row.request_id,
+        "decision_id": row.decision_id,
+        "trace_id": row.trace_id,
         "at_s": row.at_s,
         "model": row.model,
         "chosen_model": row.chosen_model,

@@ -19,8 +19,7 @@ export function usd(value: number | null | undefined): string {
 
 export function ms(value: number | null | undefined): string {
   if (value == null) return DASH;
-  if (value >= 10_000) return `${(value / 1000).toFixed(1)} s`;
-  if (value >= 1000) return `${(value / 1000).toFixed(2)} s`;
+  if (value >= 1000) return `${trim(value / 1000)} s`;
   return `${value >= 100 ? value.toFixed(0) : trim(value)} ms`;
 }
 

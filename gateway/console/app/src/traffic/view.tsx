@@ -1,11 +1,13 @@
 // What was asked lately, where it went, and what that saved.
 
-import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { ModelName, colourOf, meetModels } from "../shared/identity";
 import { Empty, Figure, Notice, Panel, Table, usePolled } from "../shared/pieces";
 import { about } from "../try/settings";
-import { ago, clock, count, ms, quality, share, tokens, usd } from "../shared/words";
+import { Pulse } from "./pulse";
+import { Requests, isPaused } from "./requests";
+import type { Row } from "./requests";
+import { ago, count, ms, quality, share, tokens, usd } from "../shared/words";
 
 interface Interval {
   value: number;
@@ -43,29 +45,6 @@ export interface Traffic {
   requests: Row[];
 }
 
-interface Row {
-  key?: string;
-  request_id: string;
-  at_s: number;
-  model: string;
-  chosen_model: string;
-  backend: string;
-  profile: string;
-  reason: string;
-  outcome: string;
-  error_code: string | null;
-  attempts: number;
-  predicted_quality: number;
-  prompt_tokens: number;
-  completion_tokens: number;
-  is_estimated: boolean;
-  cost_usd: number | null;
-  ttft_ms: number | null;
-  duration_ms: number;
-}
-
-const isPaused = signal(false);
-const onlyModel = signal("");
 const REFRESH_MS = 2000;
 
 export function TrafficView() {
@@ -84,6 +63,7 @@ export function TrafficView() {
           <Savings told={data} />
         </div>
       )}
+      {data.requests.length > 1 && <Pulse rows={data.requests} />}
       <Requests told={data} isAdmin={isAdmin} />
     </div>
   );
@@ -224,87 +204,5 @@ function Spread(props: { of: Interval | null; words: (value: number) => string; 
       {props.words(props.of.value * props.sign)}
       {turned.length === 2 && !isEven && <small> [{turned.map(props.words).join(", ")}]</small>}
     </>
-  );
-}
-
-function Requests({ told, isAdmin }: { told: Traffic; isAdmin: boolean }) {
-  const rows = told.requests.filter((row) => !onlyModel.value || row.model === onlyModel.value);
-  return (
-    <Panel
-      title="Recent requests"
-      aside={
-        <>
-          <label class="inline">
-            of{" "}
-            <select value={onlyModel.value} onChange={(e) => (onlyModel.value = e.currentTarget.value)}>
-              <option value="">all models</option>
-              {told.models.map((m) => (
-                <option key={m.model}>{m.model}</option>
-              ))}
-            </select>
-          </label>
-          <button
-            type="button"
-            class="small"
-            aria-pressed={isPaused.value}
-            onClick={() => (isPaused.value = !isPaused.value)}
-          >
-            {isPaused.value ? "Go on" : "Pause"}
-          </button>
-        </>
-      }
-    >
-      {rows.length ? (
-        <Table label="Recent requests" class="tall">
-          <thead>
-            <tr>
-              <th scope="col">Time</th>
-              {isAdmin && <th scope="col">Key</th>}
-              <th scope="col">Model</th>
-              <th scope="col">Outcome</th>
-              <th scope="col" class="number">First token</th>
-              <th scope="col" class="number">Whole</th>
-              <th scope="col" class="number">Tokens</th>
-              <th scope="col" class="number">Cost</th>
-              <th scope="col">Why</th>
-            </tr>
-          </thead>
-          <tbody>
-            {rows.map((row) => (
-              <RequestRow key={row.request_id} row={row} isAdmin={isAdmin} />
-            ))}
-          </tbody>
-        </Table>
-      ) : (
-        <Empty>Nothing was asked yet. Prompts are never kept, only what became of them.</Empty>
-      )}
-    </Panel>
-  );
-}
-
-function RequestRow({ row, isAdmin }: { row: Row; isAdmin: boolean }) {
-  const fell = row.model !== row.chosen_model;
-  return (
-    <tr>
-      <td title={row.request_id}>{clock(row.at_s)}</td>
-      {isAdmin && <td class="mono">{row.key}</td>}
-      <th scope="row">
-        <ModelName model={row.model} />
-      </th>
-      <td>
-        <span class={`tag ${row.outcome === "ok" ? "good" : "bad"}`}>{row.error_code ?? row.outcome}</span>
-      </td>
-      <td class="number">{ms(row.ttft_ms)}</td>
-      <td class="number">{ms(row.duration_ms)}</td>
-      <td class="number">
-        {row.is_estimated ? "≈ " : ""}
-        {tokens(row.completion_tokens)}
-      </td>
-      <td class="number">{usd(row.cost_usd)}</td>
-      <td class="reason">
-        {row.profile === row.reason ? row.reason : `${row.profile}: ${row.reason}`}
-        {fell && `; ${row.chosen_model} failed, ${count(row.attempts, "attempt")}`}
-      </td>
-    </tr>
   );
 }

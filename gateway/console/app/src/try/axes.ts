@@ -103,5 +103,7 @@ function logTicks(low: number, high: number, most: number): number[] {
   }
   const shown = all.filter((tick) => tick >= low && tick <= high);
   if (shown.length <= most) return shown;
-  return shown.filter((tick) => Math.abs(Math.log10(tick) - Math.round(Math.log10(tick))) < 1e-9);
+  const isDecade = (power: number) => Math.abs(power - Math.round(power)) < 1e-9;
+  const decades = shown.filter((tick) => isDecade(Math.log10(tick)));
+  return decades.length > 1 ? decades : shown.filter((_, n) => n % Math.ceil(shown.length / most) === 0);
 }
