@@ -64,6 +64,17 @@ def test_helm_finds_nothing_to_complain_about() -> None:
     assert "WARNING" not in told
 
 
+def test_an_archive_of_the_chart_renders_the_same(tmp_path: Path) -> None:
+    """The links to rules and dashboards are files in it."""
+    helm("package", CHART, "--destination", tmp_path)
+    (archive,) = tmp_path.glob("thalamus-*.tgz")
+    values = yaml.safe_dump({"metrics": MONITORED})
+    words = ("--namespace", "ai", "--values", "-")
+    texts = [helm("template", "llm", c, *words, stdin=values) for c in (CHART, archive)]
+    assert texts[0] == texts[1]
+    assert "ThalamusConfigRefused" in texts[1]
+
+
 def test_kubernetes_takes_every_manifest(manifests: list[Manifest]) -> None:
     assert not [complaint for manifest in manifests for complaint in complaints(manifest)]
     names = [(m["kind"], m["metadata"]["name"]) for m in manifests]
@@ -190,6 +201,8 @@ def test_a_live_change_leaves_the_pods_and_what_needs_a_restart_rolls_them() -> 
         return str(template["metadata"]["annotations"]["checksum/config"])
 
     more = {**MODELS, "other": MODELS["large"]}
+    template = one(render(), "Deployment")["spec"]["template"]
+    assert "helm.sh/chart" not in template["metadata"]["labels"]
     before = checksum(config={"models": MODELS})
     assert checksum(config={"models": more}) == before
     assert checksum(config={"models": MODELS, "server": {"max_inflight": 9}}) != before
