@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 #define MAXFD 8192
-#define INBUF (256 * 1024)
+#define INBUF (2 * 1024 * 1024)
 #define OUTBUF (64 * 1024)
 
 typedef struct {

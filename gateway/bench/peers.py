@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -14,9 +15,9 @@ import gateway
 from gateway.errors import ConfigError
 
 #: One for the gateway, two for the backends behind it, one for a peer's own metrics.
-PORT = 9200
-BACKEND_PORTS = (9101, 9102)
-METRICS_PORT = 9290
+PORT = int(os.environ.get("THALAMUS_BENCH_PORT", "9200"))
+BACKEND_PORTS = (PORT + 1, PORT + 2)
+METRICS_PORT = PORT + 3
 OURS = "thalamus"
 DIRECT = "no gateway"
 #: Where ``make bench`` says to install peers from PyPI.
@@ -49,6 +50,7 @@ http {{
   uwsgi_temp_path {folder}/nginx-uwsgi;
   scgi_temp_path {folder}/nginx-scgi;
   keepalive_requests 100000000;
+  client_max_body_size 8m;
   upstream backends {{
     server 127.0.0.1:{first};
     server 127.0.0.1:{second};

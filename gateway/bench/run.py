@@ -10,6 +10,7 @@ import json
 import os
 import re
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,15 @@ from pathlib import Path
 from urllib.error import URLError
 
 from gateway.bench.gauge import cpu_s, memory_kib, own_memory_kib
-from gateway.bench.peers import BACKEND_PORTS, OURS, PEERS_FOLDER, Peer, find_tool, ourselves
+from gateway.bench.peers import (
+    BACKEND_PORTS,
+    OURS,
+    PEERS_FOLDER,
+    PORT,
+    Peer,
+    find_tool,
+    ourselves,
+)
 from gateway.errors import ConfigError
 
 HERE = Path(__file__).parent
@@ -48,10 +57,12 @@ class Pace:
     burst_streams: int = 1_500
     crowd: int = CROWD
     crowd_chunks: int = 25
+    #: Streams read one after the other beside long prompts, each of half a second.
+    long_streams: int = 8
     requests_before_memory: int = REQUESTS_BEFORE_MEMORY
 
 
-QUICK = Pace(0.5, 0.5, 16, 32, 50, 5, 500)
+QUICK = Pace(0.5, 0.5, 16, 32, 50, 5, 2, 500)
 
 
 @contextmanager
@@ -60,6 +71,13 @@ def backend(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     compiler = find_tool("cc", "install a C compiler, as in apt-get install gcc")
     find_tool("wrk", "install it, as in apt-get install wrk")
     find_tool("taskset", "install it, as in apt-get install util-linux")
+    for port in (PORT, *BACKEND_PORTS):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                raise ConfigError(
+                    f"port {port} is in use, perhaps by another bench; "
+                    "THALAMUS_BENCH_PORT=N takes the four from N on"
+                )
     program = folder / "backend"
     subprocess.run([compiler, "-O2", "-o", program, HERE / "backend.c"], check=True)  # noqa: S603
     ports = map(str, BACKEND_PORTS)
@@ -111,6 +129,16 @@ def _wait_until_it_answers(peer: Peer, process: subprocess.Popen[bytes]) -> None
     raise ConfigError(f"{peer.name} did not start: {' '.join(peer.command)}")
 
 
+@contextmanager
+def running_peer(
+    peer: Peer, folder: Path, cores: str = GATEWAY_CORE
+) -> Iterator[subprocess.Popen[bytes]]:
+    """One gateway, answering. Raises ConfigError when it does not start."""
+    with _process(folder, peer.name, cores, list(peer.command)) as process:
+        _wait_until_it_answers(peer, process)
+        yield process
+
+
 class Load:
     """What is asked of one running gateway, and what that cost it."""
 
@@ -147,26 +175,31 @@ class Load:
             "bad": counts["non2xx"] + counts["err"],
         }
 
+    def _start_clients(self, kind: str, model: str, **words: float) -> subprocess.Popen[bytes]:
+        options = [f"--{name}={value}" for name, value in words.items()]
+        command = (sys.executable, "-m", "gateway.bench.streams", kind, self._peer.url, model)
+        return subprocess.Popen(  # noqa: S603
+            [*self._pinned_load, *command, *options], stdout=subprocess.PIPE
+        )
+
+    def beside_long_prompts(self, streams: int) -> Figures:
+        """How long chunks of a stream are held while others ask with prompts of a megabyte."""
+        model = "auto" if self._peer.name == OURS else "mock"
+        seconds = streams * 0.5 + 1.0
+        with self._start_clients("long", model, seconds=seconds) as asking:
+            told = self.clients("streams", streams=streams, concurrency=1)
+            asked, _ = asking.communicate(timeout=60)
+        others: Figures = json.loads(asked)
+        if others["done"] == 0:
+            raise ConfigError(f"{self._peer.name} answered no prompt of a megabyte")
+        return {"hold_us": told["hold_p99_us"], "bad": told["bad"] + others["bad"]}
+
     def clients(
         self, kind: str, meanwhile: Callable[[], None] | None = None, **words: float
     ) -> Figures:
         """Clients of ``gateway.bench.streams``; ``us`` of CPU a request or chunk."""
-        options = [f"--{name}={value}" for name, value in words.items()]
-        module = "gateway.bench.streams"
         before_s = cpu_s(self._pid)
-        with subprocess.Popen(  # noqa: S603
-            [
-                *self._pinned_load,
-                sys.executable,
-                "-m",
-                module,
-                kind,
-                self._peer.url,
-                "mock",
-                *options,
-            ],
-            stdout=subprocess.PIPE,
-        ) as clients:
+        with self._start_clients(kind, "mock", **words) as clients:
             if meanwhile is not None:
                 meanwhile()
             told, _ = clients.communicate(timeout=120)
@@ -182,8 +215,7 @@ def measure(
     """One round of one gateway. Raises ConfigError when it does not start."""
     if not peer.command:
         return _latency_alone(Load(peer, backend_pid), pace)
-    with _process(folder, peer.name, GATEWAY_CORE, list(peer.command)) as process:
-        _wait_until_it_answers(peer, process)
+    with running_peer(peer, folder) as process:
         load = Load(peer, process.pid)
         figures: Figures = {"start_mib": memory_kib(process.pid) / 1024}
         load.wrk(1, "mock")
@@ -198,6 +230,8 @@ def measure(
         shape()
         told.append(load.clients("streams", streams=pace.burst_streams, concurrency=16))
         figures |= {"paced_us": told[-2]["us"], "burst_us": told[-1]["us"]}
+        figures["bad"] = figures.get("bad", 0) + sum(one["bad"] for one in told)
+        told = []
         if with_memory:
             while load.sent < pace.requests_before_memory:
                 told.append(load.wrk(1, "mock"))
@@ -210,7 +244,14 @@ def measure(
 def _latency_alone(load: Load, pace: Pace) -> Figures:
     shape()
     rate = load.clients("rate", rate=100, seconds=pace.rate_s)
-    figures = {"rate_p50_us": rate["p50_us"], "rate_p99_us": rate["p99_us"], "bad": rate["bad"]}
+    shape(interval_us=5_000)
+    beside = load.beside_long_prompts(pace.long_streams)
+    figures = {
+        "rate_p50_us": rate["p50_us"],
+        "rate_p99_us": rate["p99_us"],
+        "long_hold_us": beside["hold_us"],
+        "bad": rate["bad"] + beside["bad"],
+    }
     return figures if load.has_gateway else {**figures, **_crowd(load, None, pace)}
 
 
@@ -234,27 +275,36 @@ def _crowd(load: Load, pid: int | None, pace: Pace) -> Figures:
     }
 
 
-def two_workers(folder: Path, pace: Pace) -> float | None:
-    """Requests a second of two workers over those of one; None where cores are too few to tell."""
-    if (os.cpu_count() or 1) < 4:
-        return None
-    speeds = []
+@dataclass(frozen=True)
+class Scaling:
+    """What two workers carry over one: by their speed, or where cores are too few by CPU time."""
+
+    ratio: float
+    is_by_speed: bool
+
+
+def two_workers(folder: Path, pace: Pace) -> Scaling:
+    """Compare two workers with one. By CPU time: as if each had a core of its own, as one has."""
+    has_cores = (os.cpu_count() or 1) >= 4
+    cores, load_cores = (GATEWAY_CORES, LOAD_CORES) if has_cores else (GATEWAY_CORE, LOAD_CORE)
+    told = []
     for workers in (1, 2):
         peer = ourselves(folder, workers)
-        with _process(folder, f"workers-{workers}", GATEWAY_CORES, list(peer.command)) as process:
-            _wait_until_it_answers(peer, process)
-            load = Load(peer, process.pid, LOAD_CORES)
+        with running_peer(peer, folder, cores) as process:
+            load = Load(peer, process.pid, load_cores)
             load.wrk(1, "mock")
-            speeds.append(load.wrk(pace.load_s * 2, "mock")["rps"])
-    return speeds[1] / speeds[0]
+            told.append(load.wrk(pace.load_s * 2, "mock"))
+    one, two = told
+    if has_cores:
+        return Scaling(two["rps"] / one["rps"], is_by_speed=True)
+    return Scaling(2 * one["us"] / two["us"], is_by_speed=False)
 
 
 def draw_flames(folder: Path, picture: Path) -> None:
     """Sample the gateway under load, half pinned and half `auto`, and draw where its time goes."""
     spy = find_tool("py-spy", f"install it beside the peers: {PEERS_FOLDER}/pip install py-spy")
     peer = ourselves(folder)
-    with _process(folder, "flames", GATEWAY_CORE, list(peer.command)) as process:
-        _wait_until_it_answers(peer, process)
+    with running_peer(peer, folder) as process:
         load = Load(peer, process.pid)
         load.wrk(1, "mock")
         options = ("--nonblocking", "--rate", "400", "--duration", "8", "--output", str(picture))

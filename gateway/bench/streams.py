@@ -1,7 +1,7 @@
 """The clients that wrk cannot play: requests at a steady rate, and readers of streams.
 
 Run as a process of its own, so that it can be kept off the gateway's core:
-``python -m gateway.bench.streams rate|streams URL MODEL …``; it prints one JSON object.
+``python -m gateway.bench.streams rate|streams|long URL MODEL …``; it prints one JSON object.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _QUESTION = (
     "changed the pool size. List the follow-up actions, each with an owner. Case %d."
 )
 LIMIT_S = 60.0
+#: Between two long prompts.
+LONG_PAUSE_S = 0.1
 
 
 def request_bytes(url: str, model: str, index: int, *, is_stream: bool) -> bytes:
@@ -36,6 +38,19 @@ def request_bytes(url: str, model: str, index: int, *, is_stream: bool) -> bytes
         "max_tokens": 256,
         "stream": is_stream,
     }
+    content = json.dumps(body, separators=(",", ":")).encode()
+    head = (
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
+
+
+def long_request_bytes(url: str, model: str, index: int, size: int) -> bytes:
+    """A prompt of ``size`` bytes of text, which no other one repeats."""
+    parts = urlsplit(url)
+    text = f"Case {index}. " + (_QUESTION % index + " ") * (size // len(_QUESTION))
+    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 16}
     content = json.dumps(body, separators=(",", ":")).encode()
     head = (
         f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
@@ -181,18 +196,40 @@ async def read_streams(url: str, model: str, streams: int, concurrency: int) -> 
     return tally
 
 
+async def ask_long(url: str, model: str, seconds: float, size: int) -> Tally:
+    """Ask with a long prompt again and again."""
+    tally = Tally()
+    client = await _connect(url, tally)
+    # Made beforehand: a reader of streams shares this core.
+    requests = [
+        long_request_bytes(url, model, index, size)
+        for index in range(max(1, int(seconds / LONG_PAUSE_S)))
+    ]
+    for request in requests:
+        try:
+            await client.ask(request)
+        except (ConnectionError, TimeoutError):
+            tally.bad += 1
+            client = await _connect(url, tally)
+        await asyncio.sleep(LONG_PAUSE_S)
+    return tally
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["rate", "streams"])
+    parser.add_argument("kind", choices=["rate", "streams", "long"])
     parser.add_argument("url")
     parser.add_argument("model")
     parser.add_argument("--rate", type=float, default=100)
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--bytes", type=int, default=1_000_000)
     args = parser.parse_args()
     if args.kind == "rate":
         run = at_a_rate(args.url, args.model, args.rate, args.seconds)
+    elif args.kind == "long":
+        run = ask_long(args.url, args.model, args.seconds, args.bytes)
     else:
         run = read_streams(args.url, args.model, args.streams, args.concurrency)
     print(json.dumps(uvloop.run(run).told()))

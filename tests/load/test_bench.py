@@ -25,6 +25,7 @@ def test_every_figure_is_measured_and_nothing_fails(tmp_path: Path) -> None:
     ours = rounds["thalamus"]
     assert (ours["bad"], ours["crowd_bad"]) == (0, 0)
     spent = ("pinned_us", "auto_us", "auto_new_us", "rate_p50_us", "start_mib", "after_mib")
+    assert ours["long_hold_us"] > 0
     assert all(ours[figure] > 0 for figure in spent)
     # A gap is what the backend was told: 200 ms.
     assert 150_000 < rounds["no gateway"]["crowd_gap_p99_us"] < 400_000
