@@ -230,6 +230,13 @@ def _add_days(command: argparse.ArgumentParser) -> None:
         )
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return value
+
+
 def _confidence(text: str) -> float:
     value = float(text)
     if not 0 < value < 1:
@@ -266,9 +273,9 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
         help="what is learnt: how well every model does, or beside it which does better",
     )
     train.add_argument(
-        "--steps", type=int, default=200, help="of fine-tuning, at most; it may stop earlier"
+        "--steps", type=_count, default=200, help="of fine-tuning, at most; it may stop earlier"
     )
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--seed", type=_count, default=0)
     train.add_argument("--prices", type=Path, help=_PRICES)
     train.set_defaults(
         run=lambda a: commands.train_command(
@@ -287,7 +294,7 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
     predict.add_argument("--out", type=Path, required=True)
     _add_kind(predict)
     predict.add_argument(
-        "--nearest", type=int, default=0, metavar="N", help="show the N nearest pilots' outcomes"
+        "--nearest", type=_count, default=0, metavar="N", help="show the N nearest pilots' outcomes"
     )
     predict.set_defaults(
         run=lambda a: commands.predict_command(

@@ -225,6 +225,10 @@ def _manifest(
 
 
 def _read_manifest(path: Path) -> tuple[dict[str, Any], str]:
+    if not path.parent.is_dir():
+        raise ArtifactError(f"{path.parent}: is no folder; a router artifact is one")
+    if not path.exists():
+        raise ArtifactError(f"{path}: is missing, so {path.parent.name} is no router artifact")
     content = _read_bytes(path, _MAX_MANIFEST_BYTES)
     try:
         manifest = json.loads(content)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -51,7 +52,7 @@ from router_models.training.errors import COVERAGE
 from router_models.training.fit_pilots import PilotOptions
 from router_models.training.suite import SuiteReport, train_suite
 from router_models.training.train import TrainingOptions
-from router_models.types import DataError, Router
+from router_models.types import ArtifactError, DataError, Router
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ def train_command(
     table = read_routing_data(data)
     began = time.perf_counter()
     pilots = PilotOptions(seed=options.seed, rule=rule) if router != "perceptive" else None
+    _check_measured(table.training())
     checkpoint = _checkpoint(out, table, options)
     suite, fitted = _train_with_progress(table, options, pilots, console, checkpoint)
     trained = suite.named(DEFAULT_KIND)
@@ -150,7 +152,7 @@ def train_command(
     checkpoint.remove()
     if checkpoint.resumed:
         console.print(f"Resumed after an earlier run: {', '.join(checkpoint.resumed)}.")
-    _print_training(fitted, evaluation, seconds, console)
+    _print_training(fitted, table, evaluation, seconds, console)
     console.print(f"Router {saved.version} is in {out}.")
     return saved
 
@@ -214,8 +216,28 @@ def evaluate_command(
     return evaluation
 
 
+def _check_measured(training: RoutingData) -> None:
+    """Raise DataError where the training prompts measure but one model."""
+    measured = [m for m, seen in zip(training.models, _labels(training), strict=True) if seen]
+    if len(measured) < 2:
+        raise DataError(
+            f"column 'model': of the split {TRAIN!r} every row is {measured[0]!r}; "
+            "routing needs two models or more"
+        )
+
+
+def _labels(data: RoutingData) -> list[int]:
+    """Count every model's measured prompts."""
+    counts: list[int] = (~np.isnan(data.scores)).sum(axis=0).tolist()
+    return counts
+
+
 def _checkpoint(out: Path, table: RoutingData, options: TrainingOptions) -> Checkpoint:
     """Open the checkpoint of an artifact; everything that its stages depend on names it."""
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"{out}: cannot be written: {error.strerror or error}") from error
     question = {
         "data_sha256": table.sha256,
         "options": asdict(options),
@@ -245,9 +267,19 @@ def _train_with_progress(
 
 
 def _print_training(
-    fitted: SuiteReport, evaluation: EvaluationReport | None, seconds: float, console: Console
+    fitted: SuiteReport,
+    table: RoutingData,
+    evaluation: EvaluationReport | None,
+    seconds: float,
+    console: Console,
 ) -> None:
     perceived = fitted.perceptive
+    sizes = Counter(table.splits)
+    told = ", ".join(f"{sizes[split]} of {split!r}" for split in sorted(sizes))
+    console.print(f"Prompts by split: {told}; {TRAIN!r} trains, the others are evaluated on.")
+    unseen = [m for m, n in zip(table.models, _labels(table.training()), strict=True) if not n]
+    if unseen:
+        console.print(f"Without a training row, so the mean is predicted: {', '.join(unseen)}.")
     if perceived.withheld:
         console.print(f"{perceived.withheld} training prompts withheld: also evaluated on")
     if evaluation is None:

@@ -70,7 +70,7 @@ def fit_finetuned(
     torch.use_deterministic_algorithms(True)
     learning, judged = _divide(data.tasks, options.seed)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = _start_folder(source, data.prompts, checkpoint.folder or Path(temporary))
+        folder = _start_folder(source, data.prompts, checkpoint.folder() or Path(temporary))
         named = replace(options, encoder=f"minilm:{folder}")
         start = fit_perceptive(data.take(learning), named, progress, checkpoint)
     encoder = _blend(start.router)

@@ -39,14 +39,10 @@ class Checkpoint:
 
     def __init__(self, folder: Path | None = None, question: Mapping[str, object] | None = None):
         self._folder = folder
+        self._question = json.dumps(question, sort_keys=True)
         self.resumed: list[str] = []
-        if folder is None:
-            return
-        text = json.dumps(question, sort_keys=True)
-        if folder.exists() and not _is_about(folder, text):
+        if folder is not None and folder.exists() and not _is_about(folder, self._question):
             shutil.rmtree(folder)
-        if not folder.exists():
-            replace_file(folder / ABOUT, text.encode())
 
     def stage(self, name: str, kind: type[T], compute: Callable[[], T]) -> T:
         """Return the value of a stage: as it was kept, or computed and kept.
@@ -80,12 +76,19 @@ class Checkpoint:
             return
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **arrays)
+        self._begin(self._folder)
         replace_file(self._folder / f"{name}.npz", content.getvalue())
 
-    @property
     def folder(self) -> Path | None:
-        """Where a stage with files of its own may put them."""
+        """Return where a stage with files of its own may put them."""
+        if self._folder is not None:
+            self._begin(self._folder)
         return self._folder
+
+    def _begin(self, folder: Path) -> None:
+        """Name the question with the first thing kept: a run that fails before leaves nothing."""
+        if not (folder / ABOUT).exists():
+            replace_file(folder / ABOUT, self._question.encode())
 
     def remove(self) -> None:
         """Forget everything: the run is done."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ TRAIN = "train"
 MAX_PROMPT_BYTES = 1_000_000
 
 _TEXT_COLUMNS = ("prompt_id", "source", "task", "prompt", "model", "split")
+#: Columns whose cells name something; a prompt may be blank.
+_NAMES = ("prompt_id", "task", "model", "split")
 _NUMBER_COLUMNS = ("score", "prompt_tokens", "completion_tokens")
 
 
@@ -83,8 +86,12 @@ class RoutingData:
     def _named(self, split: str) -> RoutingData:
         rows = np.flatnonzero(np.array([s == split for s in self.splits]))
         if not rows.size:
-            present = ", ".join(repr(s) for s in sorted(set(self.splits)))
-            raise DataError(f"column 'split': no row is {split!r}; the file has {present}")
+            present = sorted(set(self.splits))
+            alike = get_close_matches(split.lower(), [s.lower() for s in present], 1)
+            meant = [s for s in present if alike and s.lower() == alike[0]]
+            hint = f"; is {meant[0]!r} meant?" if meant else ""
+            there = ", ".join(repr(s) for s in present[:10])
+            raise DataError(f"column 'split': no row is {split!r}; the file has {there}{hint}")
         return self.take(rows)
 
 
@@ -111,6 +118,11 @@ def read_routing_data(path: Path) -> RoutingData:
         ~((numbers["score"] >= 0) & (numbers["score"] <= 1)),
         "column 'score' must lie in [0, 1] and not be empty; rescale it or drop the row",
     )
+    for name in ("prompt_tokens", "completion_tokens"):
+        _refuse_rows(
+            (numbers[name] < 0) | np.isinf(numbers[name]),
+            f"column {name!r} must be finite and not negative; empty it where it is not known",
+        )
     losses = _read_losses(table)
     models = tuple(sorted(set(columns["model"])))
     if len(models) < 2:
@@ -191,6 +203,10 @@ def read_measured_model(path: Path, model: str, *, losses: bool) -> MeasuredMode
 
 
 def _read(path: Path, required: Sequence[str]) -> pa.Table:
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name one parquet file")
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
@@ -211,6 +227,8 @@ def _texts(table: pa.Table, name: str) -> list[str]:
     for row, value in enumerate(values):
         if value is None:
             raise DataError(f"row {row}: column {name!r} is empty; fill it or drop the row")
+        if name in _NAMES and not value.strip():
+            raise DataError(f"row {row}: column {name!r} is blank; fill it or drop the row")
         if name == "prompt" and len(value.encode("utf-8", "replace")) > MAX_PROMPT_BYTES:
             raise DataError(f"row {row}: column 'prompt' is longer than 1 MB; shorten it")
     return [value for value in values if value is not None]

@@ -96,7 +96,7 @@ def test_a_file_in_the_way_is_refused(router, tmp_path):
 
 
 def test_missing_files_are_named(copy, tmp_path):
-    with pytest.raises(ArtifactError, match=r"nowhere/manifest.json: No such file"):
+    with pytest.raises(ArtifactError, match=r"nowhere: is no folder; a router artifact is one"):
         load(tmp_path / "nowhere")
     (copy / "weights.npz").unlink()
     with pytest.raises(ArtifactError, match=r"weights.npz: No such file"):

@@ -133,7 +133,7 @@ def test_an_empty_file_and_no_file_are_refused(rows, tmp_path):
     pq.write_table(pa.Table.from_pylist(rows).slice(0, 0), path)
     with pytest.raises(DataError, match="there are no rows"):
         read_routing_data(path)
-    with pytest.raises(DataError, match=r"nowhere.parquet: cannot be read"):
+    with pytest.raises(DataError, match=r"nowhere.parquet: there is no such file"):
         read_routing_data(tmp_path / "nowhere.parquet")
     path.write_bytes(b"not parquet")
     with pytest.raises(DataError, match="cannot be read as parquet"):
