@@ -12,6 +12,7 @@ import gateway
 from gateway import commands, key_commands
 from gateway.bench.command import bench_command
 from gateway.errors import GatewayError
+from gateway.learning_commands import add_learn
 from gateway.ledger.usage_report import GROUPS
 from gateway.tenancy.limits import PRIORITIES
 from router_models import pilot_commands
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_routing(subcommands)
     _add_savings(subcommands)
     _add_learning(subcommands)
+    add_learn(subcommands)
     _add_pilots(subcommands)
     return parser
 

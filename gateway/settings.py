@@ -122,7 +122,10 @@ class DecisionLog(_Section):
 
     path: Path
     """The file, appended to."""
-    prompts: bool = Field(False, description="write the human's question too")
+    prompts: bool = Field(False, description="write the human's question too, to learn from")
+    keep_days: int | None = Field(
+        None, ge=1, description="a file a day, removed so long after it ended; by default never"
+    )
 
 
 class Exploration(_Section):

@@ -7,6 +7,7 @@ next start and skipped by the reader. A full disk or a slow one loses records, n
 
 from __future__ import annotations
 
+import datetime
 import logging
 import os
 import queue
@@ -21,6 +22,7 @@ from gateway.decision.features import PromptFeatures
 from gateway.errors import ConfigError
 from gateway.ledger.accounting import LedgerRow
 from gateway.ledger.decision_records import LossRecord, Record, decision_record, encode_record
+from gateway.ledger.log_days import forget_before, set_aside
 from gateway.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -31,6 +33,8 @@ MAX_WAITING = 5_000
 _MAX_BATCH_BYTES = 1 << 20
 #: Time that closing waits for the disk.
 _CLOSE_S = 10.0
+#: How often it is looked whether a day is over where nothing is written.
+_LOOK_S = 60.0
 
 
 class DecisionLog:
@@ -38,17 +42,26 @@ class DecisionLog:
 
     ``has_prompts`` says whether prompts are written; ``count_lost`` is told how many records were
     given up. The records wait in a bounded queue, and a kill of the process loses what waits there,
-    as a rule the last few milliseconds.
+    as a rule the last few milliseconds. With ``keep_days`` every day has a file of its own, which is
+    removed that many days after it is over.
     """
 
     def __init__(
-        self, path: Path, clock: Clock, count_lost: Callable[[int], None], *, has_prompts: bool
+        self,
+        path: Path,
+        clock: Clock,
+        count_lost: Callable[[int], None],
+        *,
+        has_prompts: bool,
+        keep_days: int | None = None,
     ) -> None:
         """Open the file. Raises ConfigError when it cannot be appended to."""
         self._path = path
         self._clock = clock
         self._count_lost = count_lost
         self._has_prompts = has_prompts
+        self._keep_days = keep_days
+        self._day: datetime.date | None = None
         self._waiting: queue.Queue[Record | None] = queue.Queue(MAX_WAITING)
         # Each is written by one thread alone: the event loop's, the writer's, the writer's.
         self._refused = 0
@@ -69,7 +82,7 @@ class DecisionLog:
     def note(self, decision: RoutedDecision, features: PromptFeatures, row: LedgerRow) -> None:
         """Append one finished request."""
         prompt = features.ask if self._has_prompts else None
-        self.append(decision_record(decision, row, prompt))
+        self.append(decision_record(decision, row, prompt, features.max_output_tokens))
 
     def append(self, record: Record) -> None:
         """Hand a record over. Where too many wait already it is lost, counted and told in the log."""
@@ -92,13 +105,17 @@ class DecisionLog:
         is_open = True
         while is_open:
             batch, is_open = self._gather()
+            self._begin_day()
             if batch:
                 self._write(batch)
         os.close(self._file)
 
     def _gather(self) -> tuple[list[bytes], bool]:
         """Wait for a record and take what else has come; False when the log was closed."""
-        record = self._waiting.get()
+        try:
+            record = self._waiting.get(timeout=None if self._keep_days is None else _LOOK_S)
+        except queue.Empty:
+            return [], True
         lines: list[bytes] = []
         size = 0
         while record is not None:
@@ -132,6 +149,20 @@ class DecisionLog:
             self._failed += records
             self._count_lost(records)
 
+    def _begin_day(self) -> None:
+        """On the first look of a day, set the file of another aside and forget old ones."""
+        if self._keep_days is None:
+            return
+        today = datetime.datetime.fromtimestamp(self._clock.wall_s(), datetime.UTC).date()
+        if today == self._day:
+            return
+        try:
+            set_aside(self._path, today)
+            forget_before(self._path, today - datetime.timedelta(days=self._keep_days))
+            self._day = today
+        except OSError as error:
+            _log.error("%s: old days stay: %s", self._path, error.strerror)
+
     def _follow_rotation(self) -> None:
         """Go on in a new file when the old one was renamed or removed."""
         try:
@@ -156,7 +187,9 @@ def open_decision_log(
     if section is None:
         return None
     lost = metrics.decisions_unlogged.inc
-    return DecisionLog(section.path, clock, lost, has_prompts=section.prompts)
+    return DecisionLog(
+        section.path, clock, lost, has_prompts=section.prompts, keep_days=section.keep_days
+    )
 
 
 def _open(path: Path) -> int:

@@ -36,7 +36,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     ``served`` is the model that answered or was asked last; it differs from ``chosen`` after a
     fallback, and where the answer of a cascade's ``first_try`` was kept. ``cost_usd`` is the price
     of ``usage`` and of what was ``spent`` beside it by the list, None where no price is known.
-    ``prompt`` is the human's question, written only where the configuration says so.
+    ``prompt`` is the human's question, written only where the configuration says so;
+    ``max_output_tokens`` is the request's own limit.
     """
 
     format: int = FORMAT
@@ -71,6 +72,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     first_try: str | None = None
     spent: tuple[Spent, ...] = ()
     prompt: str | None = None
+    max_output_tokens: int | None = None
 
 
 class FeedbackRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="feedback"):
@@ -158,7 +160,12 @@ def _start_s(day: datetime.date) -> float:
     return datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC).timestamp()
 
 
-def decision_record(decision: RoutedDecision, row: LedgerRow, prompt: str | None) -> DecisionRecord:
+def decision_record(
+    decision: RoutedDecision,
+    row: LedgerRow,
+    prompt: str | None,
+    max_output_tokens: int | None = None,
+) -> DecisionRecord:
     """Join a decision's inputs with what came of it."""
     selected = decision.selected
     return DecisionRecord(
@@ -193,6 +200,7 @@ def decision_record(decision: RoutedDecision, row: LedgerRow, prompt: str | None
         ttft_ms=row.ttft_ms,
         duration_ms=row.duration_ms,
         prompt=prompt,
+        max_output_tokens=max_output_tokens,
     )
 
 
