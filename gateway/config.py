@@ -108,9 +108,7 @@ def _contradictions(config: Config) -> Iterator[_Complaint]:
         if model.gpu_usd_per_hour is not None and model.price_usd_per_mtok is not None:
             text = "a model has a price list or a price of its hardware, not both"
             yield _Complaint(("models", name, "gpu_usd_per_hour"), text)
-    fallback = config.router.fallback
-    if fallback is not None and fallback not in config.models:
-        yield _Complaint(("router", "fallback"), f"no model {fallback!r} is configured")
+    yield from _router_contradictions(config)
     if config.admin is not None and config.server.workers > 1:
         text = "one process has one admin port; set server.workers to 1"
         yield _Complaint(("admin",), text)
@@ -124,6 +122,15 @@ def _contradictions(config: Config) -> Iterator[_Complaint]:
     if config.auth.mode == "keys" and config.server.workers > 1 and not config.state.is_shared:
         text = "workers share the limits of keys in Redis: set state.url, or server.workers to 1"
         yield _Complaint(("auth", "mode"), text)
+
+
+def _router_contradictions(config: Config) -> Iterator[_Complaint]:
+    fallback = config.router.fallback
+    if fallback is not None and fallback not in config.models:
+        yield _Complaint(("router", "fallback"), f"no model {fallback!r} is configured")
+    if config.learning is not None and config.router.sha256 is not None:
+        text = "learning brings other artifacts into force: leave out one of the two"
+        yield _Complaint(("router", "sha256"), text)
 
 
 def _complaints(error: ValidationError) -> list[_Complaint]:

@@ -28,8 +28,8 @@ Indices = NDArray[np.int64]
 
 #: Least chance that an error is divided by: rarer choices would be louder than they are right.
 LEAST_CHANCE = 1 / 30
-#: Requests of each model, on average, that a group of like prompts has.
-_GROUP_REQUESTS = 25
+#: What a group of like prompts has on average, at least: requests of each model, and prompts.
+_GROUP_REQUESTS, _GROUP_PROMPTS = 25, 100
 _MOST_GROUPS = 64
 _MAX_ROWS = 8_192
 _DIMENSIONS = 64
@@ -86,8 +86,9 @@ def complete(
     model_of = np.array([models.index(model) for model in logged.models], np.int64)[logged.model_of]
     rows, columns = np.nonzero(~np.isnan(known))
     prompt_of = np.concatenate([logged.prompt_of, own + rows])
-    count = len(prompt_of) // (_GROUP_REQUESTS * len(models))
-    groups = _group(texts, min(max(count, 2), _MOST_GROUPS, len(texts)), seed)
+    by_requests = len(prompt_of) // (_GROUP_REQUESTS * len(models))
+    count = max(min(by_requests, len(texts) // _GROUP_PROMPTS), 2)
+    groups = _group(texts, min(count, _MOST_GROUPS, len(texts)), seed)
     seen = _Seen(
         groups[prompt_of],
         np.concatenate([model_of, columns]),
