@@ -18,8 +18,9 @@ from gateway.api.error_answers import answer_errors
 from gateway.api.feedback import feedback_router
 from gateway.api.openapi import describe_data_path
 from gateway.console.routes import console_app
-from gateway.decision.endpoints import ENDPOINTS
+from gateway.decision.endpoints import CHAT, ENDPOINTS
 from gateway.errors import ConfigError
+from gateway.express import open_express
 from gateway.open_files import room
 from gateway.parts import Parts, build_parts
 from gateway.settings import Config
@@ -87,9 +88,15 @@ class Gateway:
     def _take(self, parts: Parts, control: FastAPI) -> None:
         self.parts = parts
         self._control = control
+        express = open_express(parts.pipeline)
         self.data_routes = {
             f"/v1{endpoint.path}".encode(): DataRoute(
-                endpoint, parts.pipeline, parts.config, parts.clock, parts.tracer
+                endpoint,
+                parts.pipeline,
+                parts.config,
+                parts.clock,
+                parts.tracer,
+                express if endpoint is CHAT else None,
             )
             for endpoint in ENDPOINTS
         }

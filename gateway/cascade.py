@@ -21,8 +21,9 @@ from gateway.errors import GatewayError, UpstreamError
 from gateway.ledger.accounting import Reservation
 from gateway.settings import Timeouts
 from gateway.telemetry.metrics import Metrics
+from gateway.upstream.attempts import Trail, UpstreamCall
 from gateway.upstream.backend import BackendHandle
-from gateway.upstream.dispatch import Dispatcher, OpenAnswer, Trail, UpstreamCall
+from gateway.upstream.dispatch import Dispatcher, OpenAnswer
 from gateway.upstream.stream import StreamRelay
 from gateway.upstream.sureness import (
     HeldAnswer,

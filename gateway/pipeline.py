@@ -49,8 +49,9 @@ from gateway.telemetry.metrics import Metrics
 from gateway.tenancy.limits import Admission, Hold, priority_of
 from gateway.tenancy.meters import Meter
 from gateway.tenancy.principals import Door, Principal
+from gateway.upstream.attempts import Trail, Tried, UpstreamCall
 from gateway.upstream.backend import BackendHandle
-from gateway.upstream.dispatch import Dispatcher, OpenAnswer, Trail, UpstreamCall
+from gateway.upstream.dispatch import Dispatcher, OpenAnswer
 from gateway.upstream.wires.wire import ErrorEvent
 
 if TYPE_CHECKING:
@@ -137,8 +138,8 @@ class Pipeline:
     decision_log: DecisionLog | None
     feedback: Feedback | None
 
-    async def serve(self, incoming: Incoming, reply: Reply) -> None:
-        """Answer one request: with a model's words, or with one error object."""
+    async def serve(self, incoming: Incoming, reply: Reply, tried: Tried | None = None) -> None:
+        """Answer one request with a model's words or one error; ``tried`` failed on the short way."""
         headers = {"x-request-id": incoming.request_id}
         meter: Meter | None = None
         try:
@@ -148,7 +149,7 @@ class Pipeline:
             try:
                 if meter is not None:
                     meter.check()  # before work is spent on who would be refused
-                await self._serve_principal(incoming, principal, reply)
+                await self._serve_principal(incoming, principal, reply, tried)
             finally:
                 self.admission.leave()
         except GatewayError as error:  # before a decision; after it, _answer tells the client
@@ -158,7 +159,7 @@ class Pipeline:
             await reply.fail(error, headers)
 
     async def _serve_principal(
-        self, incoming: Incoming, principal: Principal, reply: Reply
+        self, incoming: Incoming, principal: Principal, reply: Reply, tried: Tried | None
     ) -> None:
         plan = await self.planned(incoming, principal)
         record = self.ledger.reserve(
@@ -180,7 +181,7 @@ class Pipeline:
                 hold = await meter.reserve(tokens, record.held_nanos or 0)
             if trace is not None:
                 trace.note_reserved()
-            await self._answer(plan, record, reply)
+            await self._answer(plan, record, reply, tried)
         except GatewayError as error:  # the key's limits: _answer tells the client of all else
             record.error_code = error.code
             await reply.fail(error, plan.headers(Trail()))
@@ -292,7 +293,9 @@ class Pipeline:
             raise InvalidRequest(text, param="routing.cascade.verifier")
         principal.check_model(name)
 
-    async def _answer(self, plan: Plan, record: Reservation, reply: Reply) -> None:
+    async def _answer(
+        self, plan: Plan, record: Reservation, reply: Reply, tried: Tried | None
+    ) -> None:
         """Dispatch and stream. However it ends, ``record`` says so when this returns or raises."""
         trail = Trail()
         request = plan.request
@@ -306,7 +309,7 @@ class Pipeline:
                     await self._send_kept(kept, plan, record, trail, reply)
                     record.outcome = "ok"
                     return
-            answer = await self.dispatcher.dispatch(self._backends(plan), call, trail)
+            answer = await self.dispatcher.dispatch(self._backends(plan, tried), call, trail, tried)
             record.note_outrun(trail)
             try:
                 await self._relay(answer, plan, record, trail, reply, resumption)
@@ -322,7 +325,7 @@ class Pipeline:
         finally:
             record.note_attempts(trail)
 
-    def _backends(self, plan: Plan) -> Iterator[tuple[str, BackendHandle]]:
+    def _backends(self, plan: Plan, tried: Tried | None) -> Iterator[tuple[str, BackendHandle]]:
         """Who to ask, in order: every usable backend of the best model, then of the next.
 
         What is no text belongs to its model (vectors, counts of tokens): no other one stands in.
@@ -333,7 +336,8 @@ class Pipeline:
             model = self.catalog.models[name]
             prefix = plan.request.prefix() if model.balances_by_prefix else None
             for backend in model.usable_backends(self.clock.monotonic_s(), endpoint.name, prefix):
-                yield name, backend
+                if tried is None or backend is not tried.attempt.backend:
+                    yield name, backend
 
     async def _try_first(self, plan: Plan, record: Reservation, trail: Trail) -> Kept | None:
         """Ask the cheaper model of a cascade; its answer, if it is sure enough to be kept."""

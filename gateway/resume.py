@@ -19,9 +19,10 @@ from gateway.errors import Capacity, StreamInterrupted, UpstreamError
 from gateway.ledger.accounting import Reservation
 from gateway.settings import Timeouts
 from gateway.telemetry.metrics import Metrics
+from gateway.upstream.attempts import Trail, UpstreamCall
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.continued import ContinuedReader, Delivered, continued
-from gateway.upstream.dispatch import Dispatcher, OpenAnswer, Trail, UpstreamCall
+from gateway.upstream.dispatch import Dispatcher, OpenAnswer
 from gateway.upstream.stream import Sink, StreamRelay
 from gateway.upstream.wires.openai import ChatReader
 from gateway.upstream.wires.wire import EventReader, Question

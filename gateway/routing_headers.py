@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.decision.decide import RoutedDecision
-from gateway.upstream.dispatch import Trail
+from gateway.upstream.attempts import Trail
 
 
 def routing_headers(

@@ -17,28 +17,33 @@ class Cancellable(Protocol):
     def cancel(self, msg: Any | None = None) -> bool: ...
 
 
+class Waiter(Protocol):
+    def advance(self, error: Exception | None = None) -> None:
+        """Go on: what was waited for is there, or it failed."""
+
+
 class Wait:
     """One coroutine at a time waits here until ``wake`` or ``fail`` is called."""
 
-    __slots__ = ("_future", "_loop", "_strand")
+    __slots__ = ("_future", "_loop", "_waiter")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._strand: Strand | None = None
+        self._waiter: Waiter | None = None
         self._future: asyncio.Future[None] | None = None
 
     @property
     def is_awaited(self) -> bool:
         """Whether somebody waits whom nothing has woken yet."""
         future = self._future
-        return self._strand is not None or (future is not None and not future.done())
+        return self._waiter is not None or (future is not None and not future.done())
 
     def __await__(self) -> Generator[Any, None, None]:
         if asyncio.current_task(self._loop) is None:
             try:
                 yield self
             finally:
-                self._strand = None
+                self._waiter = None
             return
         self._future = self._loop.create_future()
         try:
@@ -47,21 +52,26 @@ class Wait:
             self._future = None
 
     def wake(self) -> None:
-        strand, self._strand = self._strand, None
-        if strand is not None:
-            strand.advance()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.advance()
         elif self._future is not None and not self._future.done():
             self._future.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        strand, self._strand = self._strand, None
-        if strand is not None:
-            strand.advance(error)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.advance(error)
         elif self._future is not None and not self._future.done():
             self._future.set_exception(error)
 
-    def hold(self, strand: Strand) -> None:
-        self._strand = strand
+    def hold(self, waiter: Waiter) -> None:
+        """Let ``waiter`` wait, which awaits nothing; once, like a coroutine."""
+        self._waiter = waiter
+
+    def let_go(self) -> None:
+        """Wait no longer."""
+        self._waiter = None
 
 
 class Strand:

@@ -10,8 +10,11 @@ from gateway.api.exchange import Bounds, Exchange
 from gateway.clock import Clock
 from gateway.decision.endpoints import COUNT_TOKENS, MESSAGES, Endpoint
 from gateway.errors import ClientGone, GatewayError, Overloaded
+from gateway.express import Express
 from gateway.pipeline import Incoming, Pipeline
 from gateway.settings import Config
+from gateway.strands import Cancellable, Strand
+from gateway.upstream.attempts import Tried
 
 if TYPE_CHECKING:
     from gateway.telemetry.tracing import Tracer
@@ -29,8 +32,11 @@ class DataRoute:
         config: Config,
         clock: Clock,
         tracer: Tracer | None = None,
+        express: Express | None = None,
     ) -> None:
+        """``express`` is the short way, where this endpoint has one; a traced request has none."""
         self._endpoint = endpoint
+        self._express = express if tracer is None else None
         self._is_anthropic = endpoint in (MESSAGES, COUNT_TOKENS)
         self._pipeline = pipeline
         self._clock = clock
@@ -39,8 +45,27 @@ class DataRoute:
             config.server.max_body_bytes, config.timeouts.send_s, endpoint.error_body
         )
 
-    async def serve(self, exchange: Exchange) -> None:
-        """Answer a request that has arrived whole. Whatever happens, the client hears of an end."""
+    def start(
+        self, exchange: Exchange, loop: asyncio.AbstractEventLoop, kept_in: set[Cancellable]
+    ) -> Cancellable:
+        """Begin to answer a request that has arrived whole; what is returned can be cancelled."""
+
+        def go_on(tried: Tried | None = None) -> Cancellable:
+            strand = Strand(self.serve(exchange, tried), loop, kept_in)
+            strand.advance()
+            return strand
+
+        if self._express is not None and exchange.is_usual:
+            errand = self._express.take(exchange, exchange.body(), go_on, kept_in)
+            if errand is not None:
+                return errand
+        return go_on()
+
+    async def serve(self, exchange: Exchange, tried: Tried | None = None) -> None:
+        """Answer a request. Whatever happens, the client hears of an end.
+
+        ``tried`` is the attempt that was made for it already.
+        """
         request_id = exchange.request_id
         headers = exchange.headers
         if self._is_anthropic and "x-api-key" in headers:
@@ -55,7 +80,7 @@ class DataRoute:
             )
         incoming = Incoming(self._endpoint, request_id, headers, body, received_s, trace)
         try:
-            await self._pipeline.serve(incoming, exchange)
+            await self._pipeline.serve(incoming, exchange, tried)
         except ClientGone:
             return
         except asyncio.CancelledError:

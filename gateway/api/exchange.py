@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,6 +23,7 @@ from gateway.upstream.wires.wire import ErrorEvent
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+_OK = _STATUS_LINES[200]
 _JSON = "content-type: application/json\r\n"
 _EVENT_STREAM = (
     "content-type: text/event-stream; charset=utf-8\r\n"
@@ -52,6 +53,9 @@ class Connection(Protocol):
     def standing_headers(self) -> str:
         """Header lines that every answer carries."""
 
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what nobody waits for, as long as the process serves."""
+
     def on_response_complete(self) -> None: ...
 
 
@@ -74,6 +78,8 @@ class Exchange:
     is_http_1_0 = False
     is_head_request = False
     is_received = False
+    #: Whether all of its headers are such as every client sends; see server.http_protocol.
+    is_usual = False
     response_complete = False
     #: What the client was told that went wrong.
     failure: GatewayError | None = None
@@ -126,10 +132,18 @@ class Exchange:
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body exceeds {self._bounds.max_body_bytes} bytes")
 
+    def body(self) -> bytes:
+        """Return the whole body."""
+        pieces = self._pieces
+        if len(pieces) != 1:
+            pieces[:] = [b"".join(pieces)]
+        return pieces[0]
+
     def take_body(self) -> bytes:
         """Return the whole body; it is kept no longer here."""
-        pieces, self._pieces = self._pieces, []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = self.body()
+        self._pieces.clear()
+        return body
 
     # answering
 
@@ -152,7 +166,7 @@ class Exchange:
         """Send a piece of a stream. Raises ClientGone when the client does not read it in time."""
         self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
         if self._connection.flow.write_paused:
-            await self._drain()
+            await self.drain()
 
     async def end_stream(self) -> None:
         self._finish(b"0\r\n\r\n" if self._is_chunked else b"")
@@ -160,7 +174,7 @@ class Exchange:
     async def answer(self, headers: Mapping[str, str], body: bytes) -> None:
         self.answer_now(200, headers, body)
         if self._connection.flow.write_paused:
-            await self._drain()
+            await self.drain()
 
     async def fail(self, error: GatewayError, headers: Mapping[str, str]) -> None:
         """Send an error object: as the answer, or as the last event of a stream that began."""
@@ -195,6 +209,25 @@ class Exchange:
         head = self._head(status, f"{_JSON}content-length: {len(body)}\r\n", headers)
         self._finish(head if self.is_head_request else head + body)
 
+    def answer_plainly(self, lines: str, body: bytes) -> bool:
+        """Like ``answer``, for who cannot wait; ``lines`` are header lines, each with its end.
+
+        False when the client does not read as fast as that: then ``drain`` waits for it.
+        """
+        connection = self._connection
+        self._has_begun = True
+        closing = "" if self.keep_alive else _CLOSE
+        head = (
+            f"{_OK}{connection.standing_headers()}{_JSON}content-length: {len(body)}\r\n"
+            f"{closing}{lines}\r\n"
+        )
+        self._finish(head.encode("latin-1") + body)
+        return not connection.flow.write_paused
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what nobody waits for."""
+        self._connection.start(work)
+
     def _head(self, status: int, fixed: str, headers: Mapping[str, str]) -> bytes:
         self._has_begun = True
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
@@ -222,7 +255,8 @@ class Exchange:
             transport.close()
         self._connection.on_response_complete()
 
-    async def _drain(self) -> None:
+    async def drain(self) -> None:
+        """Wait until the client has read enough. Raises ClientGone when it does not in time."""
         await in_task()
         loop = asyncio.get_running_loop()
         due_s = loop.time() + self._bounds.send_s

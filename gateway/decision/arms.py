@@ -80,6 +80,15 @@ class Arms:
             shadow=self._shadowed(situation),
         )
 
+    @property
+    def has_shadow(self) -> bool:
+        return self._shadow is not None
+
+    @property
+    def draws(self) -> bool:
+        """Whether a choice depends on chance: on exploring, or on the arm that a request falls to."""
+        return self._explores or self._canary is not None
+
     def draw(self) -> float:
         """The draw of one choice; where nothing is explored it is 0 and means nothing."""
         return _new_draw() if self._explores else 0.0

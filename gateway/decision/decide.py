@@ -82,6 +82,16 @@ class Decider:
         #: Who serves what, by the model's name (None for all) and the endpoint: both are configured.
         self._pools: dict[tuple[str | None, str], Sequence[CatalogModel]] = {}
 
+    @property
+    def draws(self) -> bool:
+        """Whether chance has a part in decisions, so that none can be repeated."""
+        return self._arms.draws
+
+    @property
+    def has_shadow(self) -> bool:
+        """Whether another policy decides beside the one that counts."""
+        return self._arms.has_shadow
+
     def adopt(self, version: str, guarantees: Guarantees) -> None:
         """Go by another version of the router, and by what can be promised with it."""
         self.version = version

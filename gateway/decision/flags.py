@@ -38,6 +38,7 @@ __all__ = [
     "RoutingFields",
     "parse_flags",
     "parse_model_name",
+    "plain_auto",
     "read_routing",
 ]
 
@@ -143,6 +144,11 @@ _ROUTELLM_ROUTERS: dict[str, RouterName] = {
     "causal_llm": "perceptive",
     "sw_ranking": "retriever",
 }
+
+
+def plain_auto(name: str) -> ModelRequest | None:
+    """What ``auto`` or ``auto:PROFILE`` asks for; None for any other name."""
+    return _VIRTUAL.get(name)
 
 
 def parse_model_name(name: str) -> ModelRequest:

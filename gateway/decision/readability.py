@@ -15,8 +15,9 @@ import msgspec
 
 from gateway.errors import UNREADABLE_JSON
 
-#: One answer in so many is measured.
+#: One answer in so many is measured, and one in so many once the memory is full of newer ones.
 EVERY = 16
+EVERY_LATER = 256
 #: What is read of an answer, in characters, and of a stream, in bytes.
 MAX_CHARS = 4_000
 MAX_STREAM_BYTES = 64_000
@@ -72,7 +73,7 @@ class Readability:
         if self._until_next:
             self._until_next -= 1
             return False
-        self._until_next = EVERY - 1
+        self._until_next = (EVERY if self._weight < MEMORY_ANSWERS else EVERY_LATER) - 1
         return True
 
     def note(self, text: str) -> None:

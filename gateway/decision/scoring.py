@@ -31,7 +31,7 @@ UNKNOWN_OUTPUT_TOKENS = 256.0
 #: Asks whose predictions are kept. An agent's loop and a chat ask the same thing many times over.
 KEPT_ASKS = 1024
 #: Longer asks are not kept, so that what is kept stays a few megabytes.
-_LONGEST_KEPT_ASK = 4_000
+LONGEST_KEPT_ASK = 4_000
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -207,7 +207,7 @@ class Scorer:
             _log.exception("the router failed on a prompt of %d characters", len(ask))
             self._metrics.scorer_failures.inc()
             return NO_PREDICTIONS
-        if len(ask) <= _LONGEST_KEPT_ASK:
+        if len(ask) <= LONGEST_KEPT_ASK:
             self._kept[kind, ask] = predictions
             if len(self._kept) > KEPT_ASKS:
                 with suppress(KeyError):

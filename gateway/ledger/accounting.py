@@ -20,7 +20,7 @@ from gateway.ledger.savings import Comparison, Difference, compare
 from gateway.telemetry.logs import RequestLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.answers import Pricer
-from gateway.upstream.dispatch import Attempt, Trail
+from gateway.upstream.attempts import Attempt, Trail
 from gateway.upstream.health import BackendHealth
 from gateway.upstream.stream import Progress
 from gateway.upstream.usage import TokenUsage
@@ -157,11 +157,13 @@ class Ledger:
         self._metrics = metrics
         self._request_log = request_log
         self._open: dict[str, Reservation] = {}
+        #: Requests under way that enter their own row; see express.py.
+        self.open_errands = 0
         self.recent = recent
 
     @property
     def open_reservations(self) -> int:
-        return len(self._open)
+        return len(self._open) + self.open_errands
 
     def reserve(
         self,
@@ -204,9 +206,10 @@ class Ledger:
             reservation.health.tokens_booked += usage.total_tokens
         price_usd = partial(self.price_usd, reservation.decision)
         spent = tuple(
-            Spent(s.model, s.usage, _nanos(price_usd(s.model, s.usage))) for s in reservation.spent
+            Spent(s.model, s.usage, nanos_of(price_usd(s.model, s.usage)))
+            for s in reservation.spent
         )
-        nanos = [_nanos(price_usd(reservation.model, usage)), *(s.cost_nanos for s in spent)]
+        nanos = [nanos_of(price_usd(reservation.model, usage)), *(s.cost_nanos for s in spent)]
         known = [n for n in nanos if n is not None]
         plan = reservation.decision.plan
         chosen, reason = reservation.kept or (plan.chosen, reservation.decision.reason)
@@ -236,11 +239,19 @@ class Ledger:
         )
         if reservation.trace is not None:
             reservation.trace.note_row(row)
+        self.enter(row, compared)
+        self._judge(row, reservation.decision)
+        return row
+
+    def enter(self, row: LedgerRow, compared: Comparison | None) -> None:
+        """Write a finished request down, in everything that keeps or counts them."""
         self.recent.append(row)
         if self._book is not None:
             self._book.note(row)
-        self._count(row, reservation.decision, compared)
-        return row
+        self._metrics.request_finished(row)
+        self._request_log.note(row)
+        if compared is not None:
+            self._metrics.comparisons.note(*compared)
 
     def price_usd(self, decision: RoutedDecision, model: str, usage: TokenUsage) -> float | None:
         """Price of what was used, by the list or else as it stood when the request was decided."""
@@ -262,11 +273,8 @@ class Ledger:
 
         return price
 
-    def _count(self, row: LedgerRow, decision: RoutedDecision, compared: Comparison | None) -> None:
-        self._metrics.request_finished(row)
-        self._request_log.note(row)
-        if compared is not None:
-            self._metrics.comparisons.note(*compared)
+    def _judge(self, row: LedgerRow, decision: RoutedDecision) -> None:
+        """Count what the shadow would have chosen, and limits that the answer broke."""
         shadow = decision.selected.shadow
         if shadow is not None:
             self._metrics.judgements.note_shadow(shadow.chosen, row.chosen_model)
@@ -307,7 +315,8 @@ def _estimate(reservation: Reservation) -> TokenUsage:
     )
 
 
-def _nanos(usd: float | None) -> int | None:
+def nanos_of(usd: float | None) -> int | None:
+    """Money as it is counted; None where no price is known."""
     return None if usd is None else round(usd * NANOS_PER_USD)
 
 

@@ -8,6 +8,7 @@ request to arrive, and no connection is kept for a client that does not read.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any, cast
 
 import httptools
@@ -43,7 +44,7 @@ _FIELD_NAMES = {
     spelled.encode(): name
     for name in (
         *("accept", "accept-encoding", "accept-language", "authorization", "connection"),
-        *("content-length", "content-type", "host", "traceparent", "user-agent", "x-request-id"),
+        *("content-length", "content-type", "host", "user-agent", "x-request-id"),
         *("x-stainless-arch", "x-stainless-async", "x-stainless-lang", "x-stainless-os"),
         *("x-stainless-package-version", "x-stainless-retry-count", "x-stainless-runtime"),
         *("x-stainless-runtime-version", "x-stainless-read-timeout", "x-stainless-helper-method"),
@@ -66,7 +67,7 @@ class TrafficCycle(Exchange):
     expects_continue = False
     is_post = True
     has_room = True
-    strand: Strand | None = None
+    work: Cancellable | None = None
     _has_turn = False
 
     def __init__(self, protocol: GuardedHttp, route: DataRoute, *, keep_alive: bool) -> None:
@@ -91,18 +92,15 @@ class TrafficCycle(Exchange):
         except GatewayError as error:
             self.refuse(error)
             return
-        if self.expects_continue and not self.is_received:
+        if self.is_received:
+            self.work = self._route.start(self, protocol.loop, protocol.strands)
+        elif self.expects_continue:
             protocol.transport.write(_CONTINUE)
-        self._start_when_ready(protocol)
 
     def end_receipt(self, protocol: GuardedHttp) -> None:
         self.is_received = True
-        self._start_when_ready(protocol)
-
-    def _start_when_ready(self, protocol: GuardedHttp) -> None:
-        if self._has_turn and self.is_received and not self.response_complete:
-            self.strand = Strand(self._route.serve(self), protocol.loop, protocol.strands)
-            self.strand.advance()
+        if self._has_turn and not self.response_complete:
+            self.work = self._route.start(self, protocol.loop, protocol.strands)
 
 
 class GuardedHttp(HttpToolsProtocol):
@@ -111,11 +109,11 @@ class GuardedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gateway = cast(Gateway, self.app)
-        self._data_routes = self._gateway.data_routes
         self._receive_s = self._gateway.parts.config.timeouts.receive_s
         self.strands = cast("set[Cancellable]", self.tasks)
         #: The headers of the request, by lower-case name.
         self.fields: dict[str, str] = {}
+        self._is_usual = False
         self._is_in_head = False
         self._is_receiving = False
         self._head_bytes = 0
@@ -162,9 +160,9 @@ class GuardedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_receipt_timer()
         for cycle in (self.cycle, *(queued for queued, _ in self.pipeline)):
-            strand = getattr(cycle, "strand", None)
-            if strand is not None and not cycle.response_complete:
-                strand.cancel()
+            work = getattr(cycle, "work", None)
+            if work is not None and not cycle.response_complete:
+                work.cancel()
         super().connection_lost(exc)
         super()._unset_keepalive_if_required()
 
@@ -187,9 +185,8 @@ class GuardedHttp(HttpToolsProtocol):
         version = self.parser.get_http_version()
         expects_continue = self._read_fields(version)
         self._is_in_head = False
-        route = self._data_routes.get(self.url) or self._data_routes.get(
-            self.url.partition(b"?")[0]
-        )
+        routes = self._gateway.data_routes
+        route = routes.get(self.url) or routes.get(self.url.partition(b"?")[0])
         if route is None:
             self.expect_100_continue = expects_continue
             self._enter_asgi()
@@ -201,6 +198,7 @@ class GuardedHttp(HttpToolsProtocol):
         cycle = TrafficCycle(self, route, keep_alive=keep_alive)
         cycle.expects_continue = expects_continue
         cycle.has_room = self._has_room
+        cycle.is_usual = self._is_usual
         method = self.parser.get_method()
         if method != b"POST":
             cycle.is_post = False
@@ -218,9 +216,13 @@ class GuardedHttp(HttpToolsProtocol):
         """Take the headers in; return whether the client waits to be told to go on."""
         fields: dict[str, str] = {}
         size = hosts = 0
+        is_usual = True
         for name, value in self.headers:
             size += len(name) + len(value)
-            field = _FIELD_NAMES.get(name) or name.lower().decode("latin-1")
+            field = _FIELD_NAMES.get(name)
+            if field is None:
+                field = name.lower().decode("latin-1")
+                is_usual = False
             if field == "host":
                 hosts += 1
             fields[field] = value.decode("latin-1")
@@ -230,6 +232,7 @@ class GuardedHttp(HttpToolsProtocol):
         if hosts != 1 and (hosts or version == "1.1"):
             raise ValueError("RFC 9112 §3.2 asks for one host")
         self.fields = fields
+        self._is_usual = is_usual
         return fields.get("expect", "").lower() == "100-continue"
 
     def _enter_asgi(self) -> None:
@@ -275,6 +278,10 @@ class GuardedHttp(HttpToolsProtocol):
             lines = "".join([f"{name.decode()}: {value.decode()}\r\n" for name, value in pairs])
             self._standing_headers = (pairs, lines)
         return lines
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        strand = Strand(work, self.loop, self.strands)
+        self.loop.call_soon(strand.advance)
 
     def send_400_response(self, msg: str) -> None:
         if self._is_head_too_large:
@@ -338,7 +345,7 @@ class GuardedHttp(HttpToolsProtocol):
         if is_idle and (self._is_in_head or not self._is_receiving):
             exchange = Exchange(self, {}, NO_BOUNDS, keep_alive=False)
             exchange.fail_now(error, {"x-request-id": exchange.request_id})
-        elif isinstance(cycle, TrafficCycle) and cycle.strand is None and not is_idle:
+        elif isinstance(cycle, TrafficCycle) and cycle.work is None and not is_idle:
             cycle.keep_alive = False
             cycle.refuse(error)
         self.transport.close()

@@ -269,9 +269,14 @@ class Metrics:
 
     def request_finished(self, row: FinishedRequest) -> None:
         """Count one finished request, however it ended."""
-        model = self._by_model.get(row.model) or self._know(row.model)
+        usage, cost_nanos = row.usage, row.cost_nanos
+        if row.spent:
+            for other in row.spent:
+                if cost_nanos and other.cost_nanos:
+                    cost_nanos -= other.cost_nanos
+                self._count_usage(other.model, other.usage, other.cost_nanos)
+        model = self._count_usage(row.model, usage, cost_nanos)
         self._count_outcome(row)
-        usage = row.usage
         model.quality.observe(row.predicted_quality)
         model.e2e.observe(row.duration_ms / 1e3)
         if row.ttft_ms is not None:
@@ -279,20 +284,17 @@ class Metrics:
             if usage.completion_tokens > 1:
                 gap_ms = (row.duration_ms - row.ttft_ms) / (usage.completion_tokens - 1)
                 model.gap.observe(gap_ms / 1e3)
-        cost_nanos = row.cost_nanos
-        for other in row.spent:
-            if cost_nanos and other.cost_nanos:
-                cost_nanos -= other.cost_nanos
-            self._count_usage(other.model, other.usage, other.cost_nanos)
-        self._count_usage(row.model, usage, cost_nanos)
 
-    def _count_usage(self, name: str, usage: Usage, cost_nanos: int | None) -> None:
+    def _count_usage(self, name: str, usage: Usage, cost_nanos: int | None) -> _ModelSeries:
         model = self._by_model.get(name) or self._know(name)
-        model.input.inc(usage.prompt_tokens - usage.cached_tokens)
-        model.cached.inc(usage.cached_tokens)
+        cached = usage.cached_tokens
+        model.input.inc(usage.prompt_tokens - cached)
+        if cached:
+            model.cached.inc(cached)
         model.output.inc(usage.completion_tokens)
         if cost_nanos:
             model.cost.inc(cost_nanos * 1e-9)
+        return model
 
     def _count_outcome(self, row: FinishedRequest) -> None:
         key = (row.model, row.profile, row.outcome)

@@ -62,8 +62,9 @@ class OpenDoor:
     """``auth.mode: open``: everybody is let in, keys are not read."""
 
     def __init__(self, *, reads_inline_flags: bool = False) -> None:
+        self.reads_inline_flags = reads_inline_flags
         routing = KeyRouting(reads_inline_flags=True) if reads_inline_flags else None
-        self._everybody = Principal("anonymous", routing)
+        self._everybody = Principal(ANONYMOUS.name, routing)
 
     def authenticate(self, headers: Mapping[str, str]) -> Principal:
         return self._everybody

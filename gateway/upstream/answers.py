@@ -12,6 +12,7 @@ from math import ceil
 import msgspec
 
 from gateway.errors import UNREADABLE_JSON, BackendRefused, BadUpstreamAnswer
+from gateway.upstream.plain_answer import restamped
 from gateway.upstream.sse import DONE, encode_event
 from gateway.upstream.usage import TokenUsage, read_usage, with_cost
 
@@ -98,14 +99,38 @@ def _read_chunk(data: bytes) -> _Chunk:
     return chunk
 
 
+class PlainAnswer(msgspec.Struct, frozen=True):
+    """What is looked at of a whole chat answer: ``usage`` as it stands, and read."""
+
+    model: str | None
+    raw_usage: bytes
+    usage: TokenUsage | None
+
+
+def read_plain_answer(body: bytes) -> PlainAnswer:
+    """Raises BadUpstreamAnswer when it is not a JSON object, BackendRefused when it is an error."""
+    chunk = _read_chunk(body)
+    raw = bytes(chunk.usage)
+    usage = None if raw in {b"", _NULL} else read_usage(raw)
+    return PlainAnswer(chunk.model, raw, usage)
+
+
 def restamp_answer(body: bytes, model: str, price: Pricer) -> tuple[bytes, TokenUsage | None]:
     """Name the model served in a complete answer and add what it cost.
 
-    Raises BadUpstreamAnswer when the body is not a JSON object.
+    Raises BadUpstreamAnswer when the body is not a JSON object, BackendRefused for an error.
     """
-    fields = _read_fields(body)
-    usage = read_usage(fields["usage"]) if "usage" in fields else None
-    return _restamp_fields(fields, model, usage, price), usage
+    answer = read_plain_answer(body)
+    cost_usd = None if answer.usage is None else price(answer.usage)
+    return write_over(body, answer, model, cost_usd), answer.usage
+
+
+def write_over(body: bytes, answer: PlainAnswer, model: str, cost_usd: float | None) -> bytes:
+    """``body``, in which ``answer`` was read, with the model served and what it cost."""
+    told = restamped(body, answer.model, model, answer.raw_usage, cost_usd)
+    if told is not None:
+        return told
+    return _restamp_fields(_read_fields(body), model, answer.usage, lambda _: cost_usd)
 
 
 def _read_fields(data: bytes) -> RawFields:
@@ -142,6 +167,24 @@ def read_retry_after(headers: Mapping[str, str]) -> int | None:
         if wait_s >= 0:
             return ceil(min(wait_s, _LONGEST_RETRY_AFTER_S))
     return None
+
+
+def check_kind(headers: Mapping[str, str], expected: str) -> None:
+    """Raise BadUpstreamAnswer for an answer that is not plainly of the content type asked for."""
+    if headers.get("content-encoding", "identity") != "identity":
+        raise BadUpstreamAnswer("the backend encoded its answer, which was not asked for")
+    content_type = headers.get("content-type", "")
+    if content_type != expected:
+        essence = content_type.partition(";")[0].strip().lower()
+        if essence != expected:
+            raise BadUpstreamAnswer(f"the backend answered {essence!r}, not {expected}")
+
+
+def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> BackendRefused:
+    """What a backend that answered with another status than 200 amounts to."""
+    refusal = read_refusal(status, body)
+    refusal.retry_after_s = read_retry_after(headers)
+    return refusal
 
 
 def read_refusal(status: int | None, body: bytes) -> BackendRefused:

@@ -6,7 +6,7 @@ stream, its first event is parsed. Before that another backend may be asked; aft
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +22,8 @@ from gateway.errors import (
 from gateway.settings import Hedging, Timeouts
 from gateway.tasks import first_success
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.answers import read_refusal, read_retry_after
+from gateway.upstream.answers import check_kind, refusal_of
+from gateway.upstream.attempts import Attempt, Trail, Tried, UpstreamCall
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.retries import RetryBudget
@@ -43,56 +44,6 @@ OVERLOAD_STATUSES = frozenset({429, 503, 529})
 #: Time over which the share of second requests is kept.
 HEDGE_HORIZON_S = 600.0
 MAX_ANSWER_BYTES = 64 * 2**20
-
-
-class UpstreamCall(msgspec.Struct, frozen=True):
-    """What is asked, whichever backend gets it."""
-
-    is_stream: bool
-    request_id: str
-    question_for: Callable[[BackendHandle], Question]
-    trace: Trace | None = None
-
-
-class Attempt(msgspec.Struct, frozen=True):
-    model: str
-    backend: BackendHandle
-
-
-class Trail(msgspec.Struct):
-    """The attempts made for one request, in order; the last one is the one that counts.
-
-    ``earlier`` counts those of a first try that came to nothing; ``verdict`` is what became of it.
-    """
-
-    attempts: list[Attempt] = msgspec.field(default_factory=list)
-    #: The model that was to answer, whether or not it could be asked.
-    intended: str | None = None
-    earlier: int = 0
-    verdict: str | None = None
-    #: Backends that were asked for the same stream and were slower to begin it.
-    outrun: list[Attempt] = msgspec.field(default_factory=list)
-
-    @property
-    def count(self) -> int:
-        return self.earlier + len(self.attempts)
-
-    def start_over(self, verdict: str) -> None:
-        self.earlier += len(self.attempts)
-        self.attempts.clear()
-        self.intended = None
-        self.verdict = verdict
-
-    def settle_race(self, loser: Attempt) -> None:
-        """Of two that were asked at once only the faster one counts as an attempt in its place."""
-        self.attempts.remove(loser)
-        self.earlier += 1
-        self.outrun.append(loser)
-
-    @property
-    def fallback_from(self) -> str | None:
-        """The model chosen first, when another one answered."""
-        return self.intended if self.intended != self.attempts[-1].model else None
 
 
 class OpenAnswer(msgspec.Struct):
@@ -169,14 +120,20 @@ class Dispatcher:
         self._whole_deadlines = Deadlines(timeouts.connect_s, timeouts.answer_s)
 
     async def dispatch(
-        self, plan: Iterable[tuple[str, BackendHandle]], call: UpstreamCall, trail: Trail
+        self,
+        plan: Iterable[tuple[str, BackendHandle]],
+        call: UpstreamCall,
+        trail: Trail,
+        tried: Tried | None = None,
     ) -> OpenAnswer:
         """Return the first answer that opens; ``trail`` records every attempt.
 
+        ``tried`` is an attempt that was made before, which counts as the first.
         Raises the last attempt's UpstreamError, or NoUsableBackend when the plan is empty.
         """
-        failure: UpstreamError | None = None
-        self._retries.deposit()
+        failure = None if tried is None else _resumed(tried, trail)
+        if tried is None:
+            self.note_request()
         order = _Order(plan)
         why = "no backend of the chosen models can be asked now"
         for model, backend in order:
@@ -203,6 +160,10 @@ class Dispatcher:
                     raise
                 failure = error
         raise failure or NoUsableBackend(why)
+
+    def note_request(self) -> None:
+        """Count a request, which pays for a share of a retry."""
+        self._retries.deposit()
 
     def _hedges_after_s(self, backend: BackendHandle, trail: Trail) -> float | None:
         """How long to wait for a stream before a second backend is asked, too; None: for ever.
@@ -266,7 +227,7 @@ class Dispatcher:
             if response is not None:
                 await response.close()
             if isinstance(error, UpstreamError):
-                self._note_failure(attempt, error)
+                self.note_failure(backend, error)
             raise
         now_s = self._clock.monotonic_s()
         if call.is_stream:
@@ -274,8 +235,7 @@ class Dispatcher:
             health.note_first_token((now_s - started_s) * 1e3)
         else:
             health.succeed(now_s)
-        health.throttle.note(now_s, accepted=True)
-        self._metrics.upstream_attempts.labels(backend.name, "ok").inc()
+        self.note_success(backend, now_s)
         return answer
 
     async def _traced_attempt(
@@ -318,17 +278,9 @@ class Dispatcher:
     ) -> None:
         """Raise for an answer that is a refusal, or not of the kind that was asked for."""
         if response.status != 200:
-            refusal = read_refusal(response.status, await self._read_error(response, started_s))
-            refusal.retry_after_s = read_retry_after(response.headers)
-            raise refusal
-        headers = response.headers
-        if headers.get("content-encoding", "identity") != "identity":
-            raise BadUpstreamAnswer("the backend encoded its answer, which was not asked for")
-        content_type = headers.get("content-type", "")
-        if content_type != expected:
-            essence = content_type.partition(";")[0].strip().lower()
-            if essence != expected:
-                raise BadUpstreamAnswer(f"the backend answered {essence!r}, not {expected}")
+            told = await self._read_error(response, started_s)
+            raise refusal_of(response.status, response.headers, told)
+        check_kind(response.headers, expected)
 
     async def _read_whole(self, answer: OpenAnswer, started_s: float) -> None:
         """Read all of an answer that is no stream, which commits it."""
@@ -379,8 +331,13 @@ class Dispatcher:
             size += len(piece)
         raise BadUpstreamAnswer(f"the backend's answer exceeds {MAX_ANSWER_BYTES} bytes")
 
-    def _note_failure(self, attempt: Attempt, error: UpstreamError) -> None:
-        backend = attempt.backend
+    def note_success(self, backend: BackendHandle, now_s: float) -> None:
+        """Count an attempt that was answered."""
+        backend.health.throttle.note(now_s, accepted=True)
+        self._metrics.upstream_attempts.labels(backend.name, "ok").inc()
+
+    def note_failure(self, backend: BackendHandle, error: UpstreamError) -> None:
+        """Count an attempt that came to nothing, against its backend where that is to blame."""
         self._metrics.upstream_attempts.labels(backend.name, _outcome(error)).inc()
         if isinstance(error, BackendRefused):
             is_full = error.backend_status in OVERLOAD_STATUSES
@@ -388,6 +345,15 @@ class Dispatcher:
         is_backends_fault = not isinstance(error, BackendRefused) or error.backend_status >= 500
         if is_backends_fault:
             backend.health.fail(self._clock.monotonic_s())
+
+
+def _resumed(tried: Tried, trail: Trail) -> UpstreamError:
+    """Count an attempt as the first of a request; raise its error where no other may follow."""
+    trail.intended = tried.attempt.model
+    trail.attempts.append(tried.attempt)
+    if not tried.error.tries_elsewhere:
+        raise tried.error
+    return tried.error
 
 
 def _outcome(error: UpstreamError) -> str:

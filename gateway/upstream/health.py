@@ -132,6 +132,10 @@ class BackendHealth:
             and not self.is_drained
         )
 
+    def is_sound(self, now_s: float) -> bool:
+        """Whether nothing at all is wrong with it: usable, not on trial, turning nobody away."""
+        return not self.is_paused and self.throttle.is_calm and self.is_usable(now_s)
+
     def note_first_token(self, ttft_ms: float) -> None:
         self.ttft_ms.add(ttft_ms)
         self.ttfts_ms.append(ttft_ms)

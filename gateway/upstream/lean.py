@@ -38,8 +38,8 @@ MAX_HEADERS = 128
 NO_FILES = "the gateway has no file left to reach a backend with"
 #: Bytes before the body, of interim answers too; what one read of the socket brings may come on top.
 MAX_HEAD_BYTES = 64 * 1024
-_NO_BEGINNING = "the backend did not begin to answer in time"
-_NO_END = "the backend stopped sending"
+NO_BEGINNING = "the backend did not begin to answer in time"
+NO_END = "the backend stopped sending"
 #: Names of headers as servers write them, in lower case; looked up, not made anew for each answer.
 _FIELD_NAMES = {
     spelled.encode(): name
@@ -64,8 +64,8 @@ class LeanClient:
         fixed = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._fixed_head = f"host: {parts.netloc}\r\n{fixed}".encode("latin-1")
         self._begins: dict[tuple[str, str], bytes] = {}
-        self._idle: list[_Connection] = []
-        self._busy: set[_Connection] = set()
+        self._idle: list[LeanConnection] = []
+        self._busy: set[LeanConnection] = set()
 
     @property
     def open_connections(self) -> int:
@@ -75,17 +75,8 @@ class LeanClient:
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, deadlines: Deadlines
     ) -> LeanResponse:
         """Send a request and wait for the answer's head; see Transport.open."""
-        begin = self._begins.get((method, path))
-        if begin is None:
-            begin = f"{method} {self._prefix}{path} HTTP/1.1\r\n".encode() + self._fixed_head
-            self._begins[method, path] = begin
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        question = b"%b%bcontent-length: %d\r\n\r\n%b" % (
-            begin,
-            lines.encode("latin-1"),
-            len(body),
-            body,
-        )
+        question = self._question(method, path, lines, body)
         connection = self._take_idle()
         if connection is None:
             connection = await self._connect(deadlines.connect_s)
@@ -94,13 +85,32 @@ class LeanClient:
             connection.send(question)
             deadline_s = connection.now_s() + deadlines.first_byte_s
             while not connection.has_head:
-                await connection.news(deadline_s, _NO_BEGINNING)
+                await connection.news(deadline_s, NO_BEGINNING)
         except BaseException:
-            self._release(connection, reusable=False)
+            self.release(connection, reusable=False)
             raise
-        return LeanResponse(connection, self._release)
+        return LeanResponse(connection, self.release)
 
-    def _take_idle(self) -> _Connection | None:
+    def begin(self, method: str, path: str, lines: str, body: bytes) -> LeanConnection | None:
+        """Send a request at once, on a connection that idles; None where there is none.
+
+        ``lines`` are header lines, each with its end. Whoever gets a connection releases it.
+        """
+        connection = self._take_idle()
+        if connection is not None:
+            self._busy.add(connection)
+            connection.send(self._question(method, path, lines, body))
+        return connection
+
+    def _question(self, method: str, path: str, lines: str, body: bytes) -> bytes:
+        begin = self._begins.get((method, path))
+        if begin is None:
+            begin = f"{method} {self._prefix}{path} HTTP/1.1\r\n".encode() + self._fixed_head
+            self._begins[method, path] = begin
+        length = len(body)
+        return b"%b%bcontent-length: %d\r\n\r\n%b" % (begin, lines.encode("latin-1"), length, body)
+
+    def _take_idle(self) -> LeanConnection | None:
         while self._idle:
             connection = self._idle.pop()
             idle_s = connection.now_s() - connection.idle_since_s
@@ -109,7 +119,7 @@ class LeanClient:
             connection.abort()
         return None
 
-    async def _connect(self, timeout_s: float) -> _Connection:
+    async def _connect(self, timeout_s: float) -> LeanConnection:
         await in_task()
         try:
             async with asyncio.timeout(timeout_s):
@@ -121,7 +131,7 @@ class LeanClient:
                 raise OutOfFiles(NO_FILES) from error
             raise ConnectFailed("the backend cannot be reached") from error
 
-    async def _connect_to_any(self) -> _Connection:
+    async def _connect_to_any(self) -> LeanConnection:
         """Connect to the first address that answers; every connection asks for them anew.
 
         What was checked is what is connected to: a name cannot lead elsewhere in between. Raises
@@ -140,13 +150,14 @@ class LeanClient:
                 return await self._connect_to(address, name)
         return await self._connect_to(addresses[-1], name)
 
-    async def _connect_to(self, address: str, tls_name: str | None) -> _Connection:
+    async def _connect_to(self, address: str, tls_name: str | None) -> LeanConnection:
         _, connection = await asyncio.get_running_loop().create_connection(
-            _Connection, address, self._port, ssl=self._tls, server_hostname=tls_name
+            LeanConnection, address, self._port, ssl=self._tls, server_hostname=tls_name
         )
         return connection
 
-    def _release(self, connection: _Connection, *, reusable: bool) -> None:
+    def release(self, connection: LeanConnection, *, reusable: bool) -> None:
+        """Keep a connection for the next request, or close it."""
         self._busy.discard(connection)
         if not reusable:
             connection.abort()
@@ -171,10 +182,10 @@ class LeanResponse:
 
     __slots__ = ("_connection", "_release", "headers", "status")
 
-    def __init__(self, connection: _Connection, release: Callable[..., None]) -> None:
+    def __init__(self, connection: LeanConnection, release: Callable[..., None]) -> None:
         self.status = connection.status
         self.headers: Mapping[str, str] = connection.headers
-        self._connection: _Connection | None = connection
+        self._connection: LeanConnection | None = connection
         self._release = release
 
     def take_whole(self) -> bytes | None:
@@ -192,7 +203,7 @@ class LeanResponse:
         while not connection.has_piece:
             if connection.is_complete:
                 return b""
-            await connection.news(deadline_s, _NO_END)
+            await connection.news(deadline_s, NO_END)
         return connection.take()
 
     async def close(self) -> None:
@@ -202,7 +213,7 @@ class LeanResponse:
             self._release(connection, reusable=connection.is_reusable)
 
 
-class _Connection(asyncio.Protocol):
+class LeanConnection(asyncio.Protocol):
     """One socket: one exchange at a time, parsed by httptools as bytes arrive."""
 
     # What a new connection begins with, and every exchange anew: see ``send``.
@@ -227,7 +238,8 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.now_s = self._loop.time
-        self._wait = Wait(self._loop)
+        #: Woken by news; see ``news``.
+        self.wait = Wait(self._loop)
         self._parser = httptools.HttpResponseParser(self)
         self.headers: dict[str, str] = {}
         self._pieces: list[bytes] = []
@@ -268,7 +280,7 @@ class _Connection(asyncio.Protocol):
         self._deadline_s, self._complaint = deadline_s, complaint
         if self._timer is None or self._timer.when() > deadline_s:
             self._set_timer()
-        return self._wait
+        return self.wait
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -278,19 +290,19 @@ class _Connection(asyncio.Protocol):
     def _look_at_deadline(self) -> None:
         """A timer outlives many waits: setting one for each would cost more than the wait."""
         self._timer = None
-        if not self._wait.is_awaited:
+        if not self.wait.is_awaited:
             return
         if has_stalled(self._loop, self._deadline_s):
             self._deadline_s = self._loop.time() + CATCH_UP_S
         if self._loop.time() < self._deadline_s:
             self._set_timer()
         else:
-            self._wait.fail(FirstByteTimeout(self._complaint))
+            self.wait.fail(FirstByteTimeout(self._complaint))
 
     def _fail(self, error: UpstreamError) -> None:
         if self._failure is None:
             self._failure = error
-        self._wait.fail(self._failure)
+        self.wait.fail(self._failure)
 
     def abort(self) -> None:
         if self._transport is not None and not self.is_closed:
@@ -320,7 +332,7 @@ class _Connection(asyncio.Protocol):
                 self._fail(BadUpstreamAnswer("the backend's headers are too large"))
                 self.abort()
                 return
-        self._wait.wake()
+        self.wait.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
@@ -334,7 +346,7 @@ class _Connection(asyncio.Protocol):
         )
         if exc is None and ends_at_close:
             self.is_complete = True
-            self._wait.wake()
+            self.wait.wake()
         elif self._exchanges > 1 and not self._received_any:
             self._fail(StaleConnection("the backend closed a kept-alive connection"))
         else:

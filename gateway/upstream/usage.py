@@ -35,6 +35,9 @@ class TokenUsage(msgspec.Struct, frozen=True):
         return self.prompt_tokens + self.completion_tokens
 
 
+#: Of an answer that did not say.
+NOTHING_TOLD = TokenUsage(is_estimated=True)
+
 _decoder = msgspec.json.Decoder(_Usage)
 
 

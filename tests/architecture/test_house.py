@@ -24,6 +24,7 @@ EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"
 MAY_CATCH_ALL = {
     "gateway/api/data_path.py",
     "gateway/decision/scoring.py",
+    "gateway/errand.py",
     "router_models/encoders/sentence.py",
 }
 

@@ -12,7 +12,7 @@ from gateway.parts import Parts, build_parts
 from gateway.pipeline import Incoming, Plan
 from gateway.routing_headers import routing_headers
 from gateway.tenancy.principals import ANONYMOUS
-from gateway.upstream.dispatch import Trail
+from gateway.upstream.attempts import Trail
 
 EXPERTS = [f"smollm2-135m{name}" for name in ("", "-code", "-math", "-clinical", "-patents")]
 STRANGE = "Ein Mann geht in den Wald"

@@ -1,0 +1,376 @@
+"""One request on the short way: the question, the answer in a callback, the row in the ledger.
+
+See express.py for who comes here. It ends in exactly one of three ways: answered, abandoned by its
+client, or handed to the long way; only the first two are accounted here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from gateway.decision.catalog import CatalogModel
+from gateway.decision.decide import RoutedDecision
+from gateway.decision.readability import text_of_answer
+from gateway.errors import (
+    BadUpstreamAnswer,
+    ClientGone,
+    GatewayError,
+    Overloaded,
+    StaleConnection,
+    UpstreamError,
+)
+from gateway.ids import new_id
+from gateway.ledger.accounting import LedgerRow, Outcome, nanos_of
+from gateway.ledger.savings import Comparison
+from gateway.pipeline import Pipeline
+from gateway.strands import Cancellable
+from gateway.tenancy.principals import ANONYMOUS
+from gateway.upstream.answers import (
+    PlainAnswer,
+    check_kind,
+    read_plain_answer,
+    refusal_of,
+    write_over,
+)
+from gateway.upstream.attempts import Attempt, Tried
+from gateway.upstream.backend import BackendHandle
+from gateway.upstream.dispatch import MAX_ANSWER_BYTES
+from gateway.upstream.lean import NO_BEGINNING, NO_END, LeanClient, LeanConnection
+from gateway.upstream.plain_answer import renamed
+from gateway.upstream.usage import NOTHING_TOLD, TokenUsage
+
+_log = logging.getLogger(__name__)
+_PATH = "/chat/completions"
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class PlainReply(Protocol):
+    """The client's end of the exchange, for an answer that comes in one go."""
+
+    request_id: str
+    headers: dict[str, str]
+
+    @property
+    def has_left(self) -> bool: ...
+
+    def answer_plainly(self, lines: str, body: bytes) -> bool:
+        """Send a whole answer with status 200; ``lines`` are header lines, each with its end.
+
+        False when the client does not read as fast as that: then ``drain`` waits for it.
+        """
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough. Raises ClientGone when it does not in time."""
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what nobody waits for."""
+
+    def fail_now(self, error: GatewayError, headers: Mapping[str, str]) -> None: ...
+
+
+#: Goes on with a request on the long way, after an attempt that failed or none.
+GoOn = Callable[[Tried | None], Cancellable]
+
+
+class PlainQuestion(msgspec.Struct, frozen=True):
+    """``limit`` is the most tokens that the answer may have."""
+
+    body: bytes
+    model: str
+    prompt_tokens: int
+    limit: int | None
+
+    @property
+    def context_tokens(self) -> int:
+        return self.prompt_tokens + (self.limit or 0)
+
+
+class Way(msgspec.Struct, frozen=True):
+    """Who answers, why, and the header lines that say so.
+
+    ``output_tokens`` are those expected of a decision that stands; None for one of this request.
+    ``compared`` is with the alternatives, where there were any.
+    """
+
+    model: CatalogModel
+    decision: RoutedDecision
+    output_tokens: float | None
+    lines: str
+    compared: Comparison | None
+
+
+class Errand:
+    """See the module. A Waiter at its connection, and what a client that leaves cancels."""
+
+    __slots__ = (
+        "_backend",
+        "_body",
+        "_client",
+        "_connection",
+        "_cost_usd",
+        "_decision_id",
+        "_go_on",
+        "_is_over",
+        "_kept_in",
+        "_overhead_s",
+        "_pipeline",
+        "_received_s",
+        "_reply",
+        "_sent_s",
+        "_successor",
+        "_way",
+    )
+    _connection: LeanConnection
+    _received_s: float
+    _overhead_s: float
+    #: By the connection's own clock.
+    _sent_s: float
+    _cost_usd: float | None
+    _decision_id: str
+    _kept_in: set[Cancellable]
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        reply: PlainReply,
+        go_on: GoOn,
+        way: Way,
+        backend: BackendHandle,
+    ) -> None:
+        self._pipeline = pipeline
+        self._reply = reply
+        self._go_on = go_on
+        self._way = way
+        self._backend = backend
+        self._client = cast(LeanClient, backend.transport)
+        self._body = b""
+        self._is_over = False
+        self._successor: Cancellable | None = None
+
+    def begin(self, question: PlainQuestion, laps: list[float], kept_in: set[Cancellable]) -> bool:
+        """Ask the backend; False when it takes more than an idle connection, and nothing was done.
+
+        ``laps`` are the moments between the steps so far; ``kept_in`` holds it until it ends.
+        """
+        pipeline, way = self._pipeline, self._way
+        try:
+            pipeline.admission.enter()
+        except Overloaded:
+            return False
+        lines = f"x-request-id: {self._reply.request_id}\r\n"
+        connection = self._client.begin("POST", _PATH, lines, self._worded(question))
+        if connection is None:
+            pipeline.admission.leave()
+            return False
+        now_s = pipeline.clock.monotonic_s()
+        self._backend.health.begin(now_s)
+        pipeline.ledger.open_errands += 1
+        pipeline.dispatcher.note_request()
+        self._connection = connection
+        self._received_s = laps[0]
+        self._overhead_s = now_s - laps[0]
+        self._decision_id = new_id("dec_")
+        if way.output_tokens is None:
+            self._cost_usd = way.decision.chosen.cost_usd
+            pipeline.metrics.observe_decision(laps, self._overhead_s)
+        else:
+            self._cost_usd = self._expected_cost_usd(question, way.output_tokens)
+            pipeline.metrics.overhead_seconds.observe(self._overhead_s)
+        self._sent_s = connection.now_s()
+        self._wait()
+        self._kept_in = kept_in
+        kept_in.add(self)
+        return True
+
+    def _expected_cost_usd(self, question: PlainQuestion, tokens: float) -> float | None:
+        price = self._way.model.list_price
+        if question.limit is not None and question.limit < tokens:
+            tokens = question.limit
+        return None if price is None else price.cost_usd(question.prompt_tokens, tokens)
+
+    def _worded(self, question: PlainQuestion) -> bytes:
+        """The client's own bytes, unless the backend knows the model by another name.
+
+        A name given twice, or spelled with escapes, is read in more than one way; then it is
+        written anew, as we read it.
+        """
+        body, served = question.body, self._backend.served_model
+        if body.count(b'"model"') == 1 and b"\\u00" not in body:
+            if served == question.model:
+                return body
+            if (again := renamed(body, question.model, served)) is not None:
+                return again
+        return msgspec.json.encode({**_fields.decode(body), "model": served})
+
+    def advance(self, error: Exception | None = None) -> None:
+        """The answer has begun, gone on or ended, or it failed."""
+        try:
+            if error is not None:
+                raise self._meaning_of(error)
+            self._take_news()
+        except UpstreamError as failure:
+            self._hand_over(failure)
+        except Exception:
+            # The error boundary of the data path: a client never waits for an answer in vain.
+            _log.exception("request %s failed", self._reply.request_id)
+            self._close(is_reusable=False)
+            self._reply.fail_now(GatewayError("an internal error occurred"), self._identity())
+            self._account("error", None, GatewayError.code)
+
+    def _meaning_of(self, error: Exception) -> Exception:
+        """What went wrong: an error whose words break off is still what its status says."""
+        connection = self._connection
+        if connection.has_head and connection.status != 200:
+            return refusal_of(connection.status, connection.headers, self._body)
+        return error
+
+    def _take_news(self) -> None:
+        connection = self._connection
+        if not connection.is_complete:
+            if connection.has_piece:  # taken, so that the socket is read on
+                self._keep(connection.take())
+            self._wait()
+            return
+        self._keep(connection.take())
+        body = self._body
+        if connection.status != 200:
+            raise refusal_of(connection.status, connection.headers, body)
+        check_kind(connection.headers, "application/json")
+        answer = read_plain_answer(body)
+        now_s = self._pipeline.clock.monotonic_s()
+        self._close(is_reusable=connection.is_reusable)
+        self._backend.health.succeed(now_s)
+        self._pipeline.dispatcher.note_success(self._backend, now_s)
+        self._answer(body, answer)
+
+    def _wait(self) -> None:
+        """Wait for more, as long as the dispatcher would: for a head, for an error, for the whole."""
+        connection, timeouts = self._connection, self._pipeline.timeouts
+        complaint = NO_END
+        if not connection.has_head:
+            allowed_s, complaint = timeouts.answer_s, NO_BEGINNING
+        elif connection.status != 200:
+            allowed_s = timeouts.first_token_s
+        else:
+            check_kind(connection.headers, "application/json")
+            allowed_s = timeouts.total_s
+        connection.news(self._sent_s + allowed_s, complaint).hold(self)
+
+    def _keep(self, piece: bytes) -> None:
+        self._body = self._body + piece if self._body else piece
+        if len(self._body) > MAX_ANSWER_BYTES:
+            raise BadUpstreamAnswer(f"the backend's answer exceeds {MAX_ANSWER_BYTES} bytes")
+
+    def _answer(self, body: bytes, answer: PlainAnswer) -> None:
+        model = self._way.model
+        usage = answer.usage
+        usd: float | None = None
+        if usage is not None and model.list_price is not None:
+            usd = model.list_price.cost_usd(
+                usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
+            )
+        told = write_over(body, answer, model.name, usd)
+        reply = self._reply
+        cost = self._cost_usd
+        shown = "" if cost is None else f"x-routing-predicted-cost-usd: {cost:.9f}\r\n"
+        lines = (
+            f"x-request-id: {reply.request_id}\r\nx-routing-decision-id: {self._decision_id}\r\n"
+            f"{self._way.lines}x-routing-backend: {self._backend.name}\r\n"
+            f"x-routing-overhead-ms: {self._overhead_s * 1e3:.2f}\r\n{shown}"
+        )
+        if reply.answer_plainly(lines, told):
+            self._account("ok", usage, None, usd)
+        else:
+            reply.start(self._account_when_read(usage, usd))
+        if model.readability.wants_answer():
+            model.readability.note(text_of_answer(told))
+
+    async def _account_when_read(self, usage: TokenUsage | None, usd: float | None) -> None:
+        outcome: Outcome = "ok"
+        try:
+            await self._reply.drain()
+        except ClientGone:
+            outcome = "cancelled"
+        self._account(outcome, usage, None, usd)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """End it as soon as the loop turns: the client left, or the time to drain is over."""
+        if self._successor is not None:
+            return self._successor.cancel(msg)
+        asyncio.get_running_loop().call_soon(self._cancel_now)
+        return not self._is_over
+
+    def _cancel_now(self) -> None:
+        if self._successor is not None:
+            self._successor.cancel()
+        elif not self._is_over:
+            self._close(is_reusable=False)
+            if not self._reply.has_left:
+                shutdown = Overloaded("the gateway is shutting down")
+                self._reply.fail_now(shutdown, self._identity())
+            self._account("cancelled", None, None)
+
+    def _hand_over(self, failure: UpstreamError) -> None:
+        """Let the long way go on: it may ask another backend, or say what went wrong."""
+        self._close(is_reusable=False)
+        self._leave()
+        tried: Tried | None = None
+        if not isinstance(failure, StaleConnection):
+            self._pipeline.dispatcher.note_failure(self._backend, failure)
+            tried = Tried(Attempt(self._way.model.name, self._backend), failure)
+        self._successor = self._go_on(tried)
+
+    def _close(self, *, is_reusable: bool) -> None:
+        self._connection.wait.let_go()
+        self._client.release(self._connection, reusable=is_reusable)
+        self._backend.health.inflight -= 1
+
+    def _leave(self) -> None:
+        self._is_over = True
+        self._kept_in.discard(self)
+        self._pipeline.ledger.open_errands -= 1
+        self._pipeline.admission.leave()
+
+    def _account(
+        self,
+        outcome: Outcome,
+        usage: TokenUsage | None,
+        error_code: str | None,
+        cost_usd: float | None = None,
+    ) -> None:
+        pipeline, way = self._pipeline, self._way
+        decision, name = way.decision, way.model.name
+        used = usage or NOTHING_TOLD
+        if usage is None and way.model.list_price is not None:
+            cost_usd = 0.0
+        self._backend.health.tokens_booked += used.total_tokens
+        row = LedgerRow(
+            request_id=self._reply.request_id,
+            decision_id=self._decision_id,
+            principal=ANONYMOUS.name,
+            at_s=pipeline.clock.wall_s(),
+            profile=decision.profile,
+            chosen_model=name,
+            model=name,
+            backend=self._backend.name,
+            reason=decision.reason,
+            outcome=outcome,
+            error_code=error_code,
+            attempts=1,
+            usage=used,
+            cost_nanos=nanos_of(cost_usd),
+            predicted_quality=decision.chosen.quality,
+            ttft_ms=None,
+            differences=None if way.compared is None else way.compared.differences,
+            duration_ms=(pipeline.clock.monotonic_s() - self._received_s) * 1e3,
+        )
+        self._leave()
+        pipeline.ledger.enter(row, way.compared)
+
+    def _identity(self) -> dict[str, str]:
+        return {"x-request-id": self._reply.request_id}

@@ -1,0 +1,224 @@
+"""The short way of the commonest requests: text alone, no flags, no tools, no stream.
+
+For one that names its model the decision does not depend on the prompt, so it stands until the router
+or the configuration is replaced; for ``auto`` it is made. What is left of the story in pipeline.py is
+told here without a coroutine: checked, sent to the least busy backend, answered from the callback that
+brings the answer, and accounted like any other. Whatever is unusual about a request is left to the
+pipeline, and so is every request whose first backend failed: it then goes on to the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import Annotated, Literal
+
+import msgspec
+
+from gateway.decision.catalog import CatalogModel
+from gateway.decision.decide import RoutedDecision
+from gateway.decision.endpoints import CHAT
+from gateway.decision.features import CHARS_PER_TOKEN, PromptFeatures
+from gateway.decision.flags import ModelRequest, parse_flags, plain_auto
+from gateway.decision.scoring import KEPT_ASKS, LONGEST_KEPT_ASK, Predictions
+from gateway.decision.standing import StandingDecisions, is_simple
+from gateway.errand import Errand, GoOn, PlainQuestion, PlainReply, Way
+from gateway.errors import UNREADABLE_JSON, GatewayError
+from gateway.ledger.savings import compare
+from gateway.pipeline import Pipeline
+from gateway.routing_headers import routing_headers
+from gateway.strands import Cancellable
+from gateway.tenancy.principals import OpenDoor
+from gateway.upstream.attempts import Attempt, Trail
+from gateway.upstream.backend import BackendHandle
+from gateway.upstream.balance import ordered
+from policies.types import Needs
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Message(msgspec.Struct, gc=False):
+    role: str
+    content: str
+
+
+class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The fields of a request that say nothing of routing; with any other it is not usual."""
+
+    model: str
+    messages: msgspec.Raw
+    max_tokens: _Count | None = None
+    max_completion_tokens: _Count | None = None
+    stream: Literal[False] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    n: int | None = None
+    seed: int | None = None
+    stop: msgspec.Raw = msgspec.Raw()
+    user: str | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+
+
+_usual = msgspec.json.Decoder(_Usual)
+_messages = msgspec.json.Decoder(list[_Message])
+
+
+def ask_of_turns(messages: Sequence[_Message]) -> str:
+    """The human's ask; see ``router_models.prompt_text.ask_of``, which reads any message."""
+    fallback = ""
+    for message in reversed(messages):
+        text = message.content
+        if not text.strip():
+            continue
+        if message.role == "user":
+            return text
+        fallback = fallback or text
+    return fallback
+
+
+#: How long a decision is repeated for the same ask.
+REPEATED_S = 1.0
+#: What differs from request to request among the headers of an answer.
+_VARIABLE_HEADERS = frozenset(
+    {
+        "x-request-id",
+        "x-routing-backend",
+        "x-routing-decision-id",
+        "x-routing-overhead-ms",
+        "x-routing-predicted-cost-usd",
+    }
+)
+
+
+class _Decided(msgspec.Struct, frozen=True):
+    """A decision that may be repeated: an agent's loop and a chat ask the same thing many times."""
+
+    way: Way
+    predictions: Predictions
+    at_s: float
+
+    def holds(self, predictions: Predictions, now_s: float) -> bool:
+        """Whether the router still says the same, and too little time passed for loads to change."""
+        return predictions is self.predictions and now_s - self.at_s <= REPEATED_S
+
+
+class Express:
+    """Tells which requests may take the short way, and sends them on it."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._standing = StandingDecisions(pipeline.catalog, pipeline.decider, pipeline.scorer)
+        self._ways: dict[str, Way] = {}
+        self._decided: dict[tuple[str, str, int, int | None], _Decided] = {}
+
+    def take(
+        self, reply: PlainReply, body: bytes, go_on: GoOn, kept_in: set[Cancellable]
+    ) -> Errand | None:
+        """Begin to answer; None where this is for the long way, and then nothing has happened."""
+        laps = [self._pipeline.clock.monotonic_s()]
+        try:
+            asked = _usual.decode(body)
+            messages = _messages.decode(asked.messages)
+        except UNREADABLE_JSON:
+            return None
+        if not messages:
+            return None
+        limit = asked.max_tokens
+        if asked.max_completion_tokens is not None:
+            limit = asked.max_completion_tokens
+        prompt_tokens = len(bytes(asked.messages)) // CHARS_PER_TOKEN + 1
+        question = PlainQuestion(body, asked.model, prompt_tokens, limit)
+        auto = plain_auto(asked.model)
+        if auto is None:
+            way = self._standing_way(question)
+        else:
+            way = self._decided_way(question, auto, ask_of_turns(messages), laps)
+        backend = None if way is None else _least_busy(way.model, laps[-1])
+        if way is None or backend is None:
+            return None
+        errand = Errand(self._pipeline, reply, go_on, way, backend)
+        return errand if errand.begin(question, laps, kept_in) else None
+
+    def _standing_way(self, question: PlainQuestion) -> Way | None:
+        standing = self._standing.of(question.model)
+        if standing is None:
+            return None
+        window = standing.model.config.context_tokens
+        if window is not None and question.context_tokens > window:
+            return None
+        way = self._ways.get(question.model)
+        if way is None or way.decision is not standing.decision:
+            way = _way(standing.model, standing.decision, standing.output_tokens)
+            self._ways[question.model] = way
+        return way
+
+    def _decided_way(
+        self, question: PlainQuestion, auto: ModelRequest, ask: str, laps: list[float]
+    ) -> Way | None:
+        """Decide for this prompt, as ``Pipeline.plan`` does, or as a moment ago for the same one."""
+        if self._pipeline.scorer.is_slow:  # it reads beside the event loop
+            return None
+        clock = self._pipeline.clock
+        parsed = parse_flags(auto, {}, {})
+        laps += (clock.monotonic_s(),) * 2
+        predictions = self._pipeline.scorer.score(ask, parsed.flags.router)
+        laps.append(clock.monotonic_s())
+        key = (question.model, ask, question.prompt_tokens, question.limit)
+        known = self._decided.get(key)
+        if known is not None and known.holds(predictions, laps[-1]):
+            laps.append(laps[-1])
+            return known.way
+        needs = Needs(question.context_tokens)
+        features = PromptFeatures(ask, question.prompt_tokens, question.limit, needs)
+        try:
+            decision = self._pipeline.decider.decide(CHAT, auto, parsed, features, predictions)
+        except GatewayError:  # said by the long way
+            return None
+        laps.append(clock.monotonic_s())
+        model = self._pipeline.catalog.models[decision.plan.chosen]
+        if not is_simple(model):
+            return None
+        way = _way(model, decision, None)
+        if not self._pipeline.decider.draws and len(ask) <= LONGEST_KEPT_ASK:
+            if len(self._decided) >= KEPT_ASKS:
+                self._decided.clear()
+            self._decided[key] = _Decided(way, predictions, laps[-1])
+        return way
+
+
+def _least_busy(model: CatalogModel, now_s: float) -> BackendHandle | None:
+    """The replica to ask first; None where any of them is in trouble."""
+    least, least_busy = None, inf
+    for backend in model.backends:
+        health = backend.health
+        if not health.is_sound(now_s):
+            return None
+        if health.signals is not None and len(model.backends) > 1:
+            return ordered(model.backends, model.config.balance, now_s, None)[0]
+        if health.inflight < least_busy:
+            least, least_busy = backend, health.inflight
+    return model.backends[0] if model.config.balance == "listed" else least
+
+
+def _way(model: CatalogModel, decision: RoutedDecision, output_tokens: float | None) -> Way:
+    trail = Trail(attempts=[Attempt(model.name, model.backends[0])])
+    headers = routing_headers("", decision, trail, 0.0)
+    lines = [f"{name}: {v}\r\n" for name, v in headers.items() if name not in _VARIABLE_HEADERS]
+    compared = compare(decision.plan.evaluated, model.name)
+    return Way(model, decision, output_tokens, "".join(lines), compared)
+
+
+def open_express(pipeline: Pipeline) -> Express | None:
+    """The short way, where there can be one.
+
+    A decision that is logged, or made by a shadow as well, is kept with all that it was made from, and
+    who has a key has limits.
+    """
+    door = pipeline.door
+    keeps_decisions = pipeline.decision_log is not None or pipeline.decider.has_shadow
+    is_open = isinstance(door, OpenDoor) and not door.reads_inline_flags
+    return Express(pipeline) if is_open and not keeps_decisions else None
