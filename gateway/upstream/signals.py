@@ -13,9 +13,18 @@ from math import isnan
 
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)(?: \d+)?$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-_WANTED = ("vllm:", "thalamus_moe_")
-
 _TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
+#: How the lines begin that are read. Most of a page are buckets of histograms, and a gateway with
+#: hundreds of backends would do little else than take them apart.
+_WANTED = (
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:kv_cache_usage_perc",
+    "vllm:gpu_cache_usage_perc",
+    "vllm:lora_requests_info",
+    *_TOKENS,
+    "thalamus_moe_",
+)
 
 Samples = Mapping[str, Sequence[tuple[Mapping[str, str], float]]]
 
@@ -91,7 +100,7 @@ def read_signals(text: str) -> Signals:
 
 
 def read_samples(text: str) -> Samples:
-    """Every sample of vLLM and of our plugin by its metric's name, with its labels."""
+    """The samples that are wanted by their metric's name, with their labels."""
     found: dict[str, list[tuple[Mapping[str, str], float]]] = {}
     for line in text.splitlines():
         if not line.startswith(_WANTED):

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.health import FRESH_S, BackendHealth
-from gateway.upstream.signals import AdapterResidency, Signals, read_signals
+from gateway.upstream.signals import AdapterResidency, Signals, read_samples, read_signals
 
 PAGE = r"""# HELP vllm:num_requests_running Number of requests in model execution batches.
 # TYPE vllm:num_requests_running gauge
@@ -116,3 +116,12 @@ def test_a_model_that_left_the_list_cannot_be_asked_until_it_returns():
     assert not health.is_usable(0.0)
     health.note_listed(is_listed=True)
     assert health.is_usable(0.0)
+
+
+def test_what_nobody_asks_for_is_not_taken_apart():
+    """Most of a page are histograms; a gateway reads one such page a second from each server."""
+    bucket = 'vllm:e2e_request_latency_seconds_bucket{engine="0",le="%d",model_name="qwen"} 7.0\n'
+    page = "".join(bucket % le for le in range(500)) + PAGE
+    samples = read_samples(page)
+    assert {name for name in samples if "bucket" in name} == set()
+    assert read_signals(page) == read_signals(PAGE)
