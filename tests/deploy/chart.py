@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema_rs
 import yaml
 
-from tests.deploy.chart_tools import HELM, SCHEMAS
+from tests.deploy.chart_tools import HELM, schemas_of
 
 CHART = Path(__file__).parents[2] / "deploy/helm/thalamus"
 CRDS = Path(__file__).parents[1] / "data/crds"
@@ -69,15 +69,14 @@ def gateway_config(manifests: list[Manifest]) -> str:
 
 
 @cache
-def _validators() -> dict[tuple[str, str], jsonschema_rs.Validator]:
-    document = json.loads(SCHEMAS.read_text())
+def _schemas(kubernetes: str) -> dict[tuple[str, str], dict[str, Any]]:
+    document = json.loads(schemas_of(kubernetes).read_text())
     found = {}
     for name, schema in document["$defs"].items():
         for group in schema.get("x-kubernetes-group-version-kind", ()):
             version = "/".join(filter(None, (group["group"], group["version"])))
             whole = {"$schema": document["$schema"], "$defs": document["$defs"]}
-            key = (version, group["kind"])
-            found[key] = {**whole, "$ref": f"#/$defs/{name}"}
+            found[version, group["kind"]] = {**whole, "$ref": f"#/$defs/{name}"}
     for path in CRDS.glob("*.json"):
         schema = json.loads(path.read_text())
         version = schema["properties"]["apiVersion"]["const"]
@@ -85,12 +84,17 @@ def _validators() -> dict[tuple[str, str], jsonschema_rs.Validator]:
     return found
 
 
-def complaints(manifest: Manifest) -> list[str]:
-    """What Kubernetes would refuse about it."""
-    key = (manifest["apiVersion"], manifest["kind"])
-    if key not in _validators():
-        return [f"no schema of {key}"]
-    validator = jsonschema_rs.validator_for(_validators()[key])
+@cache
+def _validator(kubernetes: str, version: str, kind: str) -> jsonschema_rs.Validator | None:
+    schema = _schemas(kubernetes).get((version, kind))
+    return None if schema is None else jsonschema_rs.validator_for(schema)
+
+
+def complaints(manifest: Manifest, kubernetes: str = "1.35") -> list[str]:
+    """What that version of Kubernetes would refuse about it."""
+    validator = _validator(kubernetes, manifest["apiVersion"], manifest["kind"])
+    if validator is None:
+        return [f"no schema of {manifest['apiVersion']} {manifest['kind']}"]
     return [
         f"{manifest['kind']} {'.'.join(map(str, error.instance_path))}: {error.message[:200]}"
         for error in validator.iter_errors(manifest)

