@@ -11,9 +11,12 @@ from pathlib import Path
 import gateway
 from gateway import commands, key_commands
 from gateway.bench.command import bench_command
+from gateway.completion import SHELLS, completion
 from gateway.errors import GatewayError
 from gateway.learning_commands import add_learn
 from gateway.ledger.usage_report import GROUPS
+from gateway.manual import document
+from gateway.manual_pages import PAGES
 from gateway.tenancy.limits import PRIORITIES
 from router_models import pilot_commands
 from router_models.experts.weights import WeightsMissing
@@ -42,7 +45,7 @@ _USER_ERRORS = (GatewayError, WeightsMissing, ArtifactError, DataError)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit status."""
-    args = _parser().parse_args(argv)
+    args = command_tree().parse_args(argv)
     try:
         args.run(args)
     except _USER_ERRORS as error:
@@ -53,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_tree() -> argparse.ArgumentParser:
+    """The parser of every command, with its manual."""
     parser = argparse.ArgumentParser(prog="thalamus", description=gateway.DESCRIPTION)
     parser.add_argument("--version", action="version", version=gateway.__version__)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -65,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_learning(subcommands)
     add_learn(subcommands)
     _add_pilots(subcommands)
+    completing = subcommands.add_parser("completion", help="completion for bash, zsh or fish")
+    completing.add_argument("shell", choices=SHELLS)
+    completing.set_defaults(run=lambda a: print(completion(parser, a.shell), end=""))
+    document(parser, PAGES)
     return parser
 
 

@@ -323,6 +323,8 @@ class Metrics:
             self._know(model)
             self.decisions.labels(model, "fallback")
             self.comparisons.know(model)
+            for result in ("continued", "failed"):
+                self.stream_resumes.labels(model, result)
             for outcome in ("ok", "error", "cancelled"):
                 self.requests.labels(model, "best", outcome)
             self.fallbacks.labels(model)

@@ -13,7 +13,10 @@ from typing import Any
 from deploy.helm import values_schema
 from deploy.kubernetes import generate as kubernetes
 from gateway import errors
+from gateway.cli import command_tree
 from gateway.errors import GatewayError
+from gateway.man_page import man_page
+from gateway.manual_pages import PAGES
 from gateway.settings import Config
 from gateway.telemetry.metrics import Metrics
 
@@ -193,6 +196,7 @@ def pages() -> dict[Path, str]:
         DOCS / "config.md": config_page(),
         DOCS / "metrics.md": metrics_page(),
         DOCS / "errors.md": errors_page(),
+        DOCS.parent / "gateway/thalamus.1": man_page(command_tree(), PAGES),
         values_schema.FILE: values_schema.values_schema(),
         kubernetes.RULE_FILE: kubernetes.prometheus_rule(),
         kubernetes.DASHBOARDS_FILE: kubernetes.dashboards(),

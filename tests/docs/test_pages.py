@@ -32,3 +32,10 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in target and not target.startswith("mailto:"):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_tests_that_pages_name_are_there() -> None:
+    root = DOCS.parent
+    for page in DOCS.glob("*.md"):
+        for target in re.findall(r"`(tests/[\w/]+(?:\.py)?)`", page.read_text()):
+            assert (root / target).exists(), f"{page.name} names {target}"

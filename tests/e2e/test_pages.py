@@ -1,0 +1,54 @@
+"""Pages whose blocks work as printed: each page in a folder of its own, by one shell, in its order."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import THALAMUS, Demo, free_port
+
+ROOT = Path(__file__).parents[2]
+#: Pages with blocks to run, and how many: one that lost its mark must not go unseen.
+PAGES = {"production.md": 4, "security.md": 1, "faq.md": 3}
+_END = '[ -z "$(jobs -p)" ] || { kill $(jobs -p); wait; }'
+
+
+def blocks_of(page: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text()
+    return re.findall(r"^```sh run\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_the_page_runs(page: str, demo: Demo, tmp_path: Path) -> None:
+    port = str(free_port())
+    blocks = [block.replace("8095", port) for block in blocks_of(page)]
+    assert len(blocks) == PAGES[page]
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join([f"trap '{_END}' EXIT", "set -x", *blocks])],
+        cwd=tmp_path,
+        env={
+            "PATH": f"{THALAMUS.parent}:{os.environ['PATH']}",
+            "HOME": "/nonexistent",
+            "THALAMUS": demo.url,
+            "BACKEND": demo.url,
+            "COLUMNS": "200",
+        },
+        capture_output=True,
+        text=True,
+        timeout=160,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
+    if page == "production.md":
+        assert "3 of 3 decisions are compared" in done.stdout
+        assert "answers" in done.stdout
+
+
+def test_no_page_has_blocks_that_nothing_runs() -> None:
+    marked = {page.name for page in (ROOT / "docs").glob("*.md") if blocks_of(page.name)}
+    assert marked == {*PAGES, "guide.md"}
