@@ -29,7 +29,7 @@ from gateway.ledger.accounting import LedgerRow, Outcome, nanos_of
 from gateway.ledger.savings import Comparison
 from gateway.pipeline import Pipeline
 from gateway.strands import Cancellable
-from gateway.tenancy.principals import ANONYMOUS
+from gateway.tenancy.caller import Caller
 from gateway.upstream.answers import (
     PlainAnswer,
     check_kind,
@@ -77,11 +77,19 @@ class PlainReply(Protocol):
 GoOn = Callable[[Tried | None], Cancellable]
 
 
+class Turn(msgspec.Struct, gc=False):
+    """A message that is text alone."""
+
+    role: str
+    content: str
+
+
 class PlainQuestion(msgspec.Struct, frozen=True):
     """``limit`` is the most tokens that the answer may have."""
 
     body: bytes
     model: str
+    messages: list[Turn]
     prompt_tokens: int
     limit: int | None
 
@@ -110,6 +118,7 @@ class Errand:
     __slots__ = (
         "_backend",
         "_body",
+        "_caller",
         "_client",
         "_connection",
         "_cost_usd",
@@ -130,7 +139,6 @@ class Errand:
     _overhead_s: float
     #: By the connection's own clock.
     _sent_s: float
-    _cost_usd: float | None
     _decision_id: str
     _kept_in: set[Cancellable]
 
@@ -141,12 +149,17 @@ class Errand:
         go_on: GoOn,
         way: Way,
         backend: BackendHandle,
+        caller: Caller,
+        cost_usd: float | None,
     ) -> None:
+        """``cost_usd`` is what the answer is expected to cost."""
         self._pipeline = pipeline
         self._reply = reply
         self._go_on = go_on
         self._way = way
         self._backend = backend
+        self._caller = caller
+        self._cost_usd = cost_usd
         self._client = cast(LeanClient, backend.transport)
         self._body = b""
         self._is_over = False
@@ -158,8 +171,9 @@ class Errand:
         ``laps`` are the moments between the steps so far; ``kept_in`` holds it until it ends.
         """
         pipeline, way = self._pipeline, self._way
+        policy = self._caller.principal.policy
         try:
-            pipeline.admission.enter()
+            pipeline.admission.enter("normal" if policy is None else policy.priority)
         except Overloaded:
             return False
         lines = f"x-request-id: {self._reply.request_id}\r\n"
@@ -176,22 +190,14 @@ class Errand:
         self._overhead_s = now_s - laps[0]
         self._decision_id = new_id("dec_")
         if way.output_tokens is None:
-            self._cost_usd = way.decision.chosen.cost_usd
             pipeline.metrics.observe_decision(laps, self._overhead_s)
         else:
-            self._cost_usd = self._expected_cost_usd(question, way.output_tokens)
             pipeline.metrics.overhead_seconds.observe(self._overhead_s)
         self._sent_s = connection.now_s()
         self._wait()
         self._kept_in = kept_in
         kept_in.add(self)
         return True
-
-    def _expected_cost_usd(self, question: PlainQuestion, tokens: float) -> float | None:
-        price = self._way.model.list_price
-        if question.limit is not None and question.limit < tokens:
-            tokens = question.limit
-        return None if price is None else price.cost_usd(question.prompt_tokens, tokens)
 
     def _worded(self, question: PlainQuestion) -> bytes:
         """The client's own bytes, unless the backend knows the model by another name.
@@ -282,6 +288,7 @@ class Errand:
             f"x-request-id: {reply.request_id}\r\nx-routing-decision-id: {self._decision_id}\r\n"
             f"{self._way.lines}x-routing-backend: {self._backend.name}\r\n"
             f"x-routing-overhead-ms: {self._overhead_s * 1e3:.2f}\r\n{shown}"
+            f"{self._caller.limit_lines()}"
         )
         if reply.answer_plainly(lines, told):
             self._account("ok", usage, None, usd)
@@ -319,6 +326,7 @@ class Errand:
         """Let the long way go on: it may ask another backend, or say what went wrong."""
         self._close(is_reusable=False)
         self._leave()
+        self._caller.release()
         tried: Tried | None = None
         if not isinstance(failure, StaleConnection):
             self._pipeline.dispatcher.note_failure(self._backend, failure)
@@ -352,7 +360,7 @@ class Errand:
         row = LedgerRow(
             request_id=self._reply.request_id,
             decision_id=self._decision_id,
-            principal=ANONYMOUS.name,
+            principal=self._caller.principal.name,
             at_s=pipeline.clock.wall_s(),
             profile=decision.profile,
             chosen_model=name,
@@ -370,6 +378,7 @@ class Errand:
             duration_ms=(pipeline.clock.monotonic_s() - self._received_s) * 1e3,
         )
         self._leave()
+        self._caller.settle(row.total_tokens, row.cost_nanos or 0)
         pipeline.ledger.enter(row, way.compared)
 
     def _identity(self) -> dict[str, str]:

@@ -22,24 +22,20 @@ from gateway.decision.features import CHARS_PER_TOKEN, PromptFeatures
 from gateway.decision.flags import ModelRequest, parse_flags, plain_auto
 from gateway.decision.scoring import KEPT_ASKS, LONGEST_KEPT_ASK, Predictions
 from gateway.decision.standing import StandingDecisions, is_simple
-from gateway.errand import Errand, GoOn, PlainQuestion, PlainReply, Way
+from gateway.errand import Errand, GoOn, PlainQuestion, PlainReply, Turn, Way
 from gateway.errors import UNREADABLE_JSON, GatewayError
+from gateway.ledger.accounting import nanos_of
 from gateway.ledger.savings import compare
 from gateway.pipeline import Pipeline
 from gateway.routing_headers import routing_headers
 from gateway.strands import Cancellable
-from gateway.tenancy.principals import OpenDoor
+from gateway.tenancy.caller import let_in
 from gateway.upstream.attempts import Attempt, Trail
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.balance import ordered
 from policies.types import Needs
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class _Message(msgspec.Struct, gc=False):
-    role: str
-    content: str
 
 
 class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -64,10 +60,21 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _usual = msgspec.json.Decoder(_Usual)
-_messages = msgspec.json.Decoder(list[_Message])
+_messages = msgspec.json.Decoder(list[Turn])
 
 
-def ask_of_turns(messages: Sequence[_Message]) -> str:
+def _read(body: bytes) -> PlainQuestion:
+    """Raises what decoding raises for a body that is not usual."""
+    asked = _usual.decode(body)
+    messages = _messages.decode(asked.messages)
+    limit = asked.max_tokens
+    if asked.max_completion_tokens is not None:
+        limit = asked.max_completion_tokens
+    prompt_tokens = len(bytes(asked.messages)) // CHARS_PER_TOKEN + 1
+    return PlainQuestion(body, asked.model, messages, prompt_tokens, limit)
+
+
+def ask_of_turns(messages: Sequence[Turn]) -> str:
     """The human's ask; see ``router_models.prompt_text.ask_of``, which reads any message."""
     fallback = ""
     for message in reversed(messages):
@@ -121,27 +128,33 @@ class Express:
         """Begin to answer; None where this is for the long way, and then nothing has happened."""
         laps = [self._pipeline.clock.monotonic_s()]
         try:
-            asked = _usual.decode(body)
-            messages = _messages.decode(asked.messages)
-        except UNREADABLE_JSON:
+            principal = self._pipeline.door.authenticate(reply.headers)
+            question = _read(body)
+        except (GatewayError, *UNREADABLE_JSON):  # told by the long way
             return None
-        if not messages:
+        if principal.routing is not None or not question.messages:
             return None
-        limit = asked.max_tokens
-        if asked.max_completion_tokens is not None:
-            limit = asked.max_completion_tokens
-        prompt_tokens = len(bytes(asked.messages)) // CHARS_PER_TOKEN + 1
-        question = PlainQuestion(body, asked.model, prompt_tokens, limit)
-        auto = plain_auto(asked.model)
-        if auto is None:
-            way = self._standing_way(question)
-        else:
-            way = self._decided_way(question, auto, ask_of_turns(messages), laps)
+        way = self._way(question, laps)
         backend = None if way is None else _least_busy(way.model, laps[-1])
         if way is None or backend is None:
             return None
-        errand = Errand(self._pipeline, reply, go_on, way, backend)
-        return errand if errand.begin(question, laps, kept_in) else None
+        tokens, cost_usd = _expected(way, question)
+        held = question.prompt_tokens + round(tokens)
+        caller = let_in(principal, held, nanos_of(cost_usd) or 0)
+        if caller is None:
+            return None
+        errand = Errand(self._pipeline, reply, go_on, way, backend, caller, cost_usd)
+        if errand.begin(question, laps, kept_in):
+            return errand
+        caller.release()
+        return None
+
+    def _way(self, question: PlainQuestion, laps: list[float]) -> Way | None:
+        """Who answers; None where that has to be decided with more than is known here."""
+        auto = plain_auto(question.model)
+        if auto is None:
+            return self._standing_way(question)
+        return self._decided_way(question, auto, laps)
 
     def _standing_way(self, question: PlainQuestion) -> Way | None:
         standing = self._standing.of(question.model)
@@ -157,12 +170,13 @@ class Express:
         return way
 
     def _decided_way(
-        self, question: PlainQuestion, auto: ModelRequest, ask: str, laps: list[float]
+        self, question: PlainQuestion, auto: ModelRequest, laps: list[float]
     ) -> Way | None:
         """Decide for this prompt, as ``Pipeline.plan`` does, or as a moment ago for the same one."""
         if self._pipeline.scorer.is_slow:  # it reads beside the event loop
             return None
         clock = self._pipeline.clock
+        ask = ask_of_turns(question.messages)
         parsed = parse_flags(auto, {}, {})
         laps += (clock.monotonic_s(),) * 2
         predictions = self._pipeline.scorer.score(ask, parsed.flags.router)
@@ -190,6 +204,17 @@ class Express:
         return way
 
 
+def _expected(way: Way, question: PlainQuestion) -> tuple[float, float | None]:
+    """Output tokens expected of an answer, and what it would cost in USD."""
+    if way.output_tokens is None:
+        chosen = way.decision.chosen
+        return chosen.output_tokens, chosen.cost_usd
+    tokens, price = way.output_tokens, way.model.list_price
+    if question.limit is not None and question.limit < tokens:
+        tokens = question.limit
+    return tokens, None if price is None else price.cost_usd(question.prompt_tokens, tokens)
+
+
 def _least_busy(model: CatalogModel, now_s: float) -> BackendHandle | None:
     """The replica to ask first; None where any of them is in trouble."""
     least, least_busy = None, inf
@@ -215,10 +240,7 @@ def _way(model: CatalogModel, decision: RoutedDecision, output_tokens: float | N
 def open_express(pipeline: Pipeline) -> Express | None:
     """The short way, where there can be one.
 
-    A decision that is logged, or made by a shadow as well, is kept with all that it was made from, and
-    who has a key has limits.
+    A decision that is logged, or made by a shadow as well, is kept with all that it was made from.
     """
-    door = pipeline.door
     keeps_decisions = pipeline.decision_log is not None or pipeline.decider.has_shadow
-    is_open = isinstance(door, OpenDoor) and not door.reads_inline_flags
-    return Express(pipeline) if is_open and not keeps_decisions else None
+    return None if keeps_decisions else Express(pipeline)

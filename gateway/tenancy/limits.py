@@ -201,6 +201,15 @@ class KeyUse:
         self._held_nanos += nanos
         return Hold(tokens, nanos)
 
+    def release(self, hold: Hold) -> None:
+        """Undo a hold as if it had never been."""
+        if self._requests is not None:
+            self._requests.take(-1)
+        if self._tokens is not None:
+            self._tokens.take(-hold.tokens)
+        self._inflight = max(0, self._inflight - 1)
+        self._held_nanos = max(0, self._held_nanos - hold.nanos)
+
     def settle(self, hold: Hold, tokens: int, nanos: int) -> Day:
         """Put what was held right by what was used; returns the day it is booked on."""
         self._inflight = max(0, self._inflight - 1)

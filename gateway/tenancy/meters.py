@@ -29,6 +29,12 @@ class Meter(Protocol):
         Raises RateLimited, BudgetSpent, or LimitsUnknown when nobody can say.
         """
 
+    def hold_at_once(self, tokens: int, nanos: int) -> Hold | None:
+        """``reserve`` for who cannot wait; None where others have to be asked."""
+
+    def release(self, hold: Hold) -> None:
+        """Undo what ``hold_at_once`` gave, as if it had never been."""
+
     def settle(self, hold: Hold, tokens: int, nanos: int) -> None:
         """Put what was held right by what was used; once for each hold."""
 
@@ -61,11 +67,12 @@ class LocalMeter:
         self.set_policy, self.check = self._use.set_policy, self._use.check
         self.headers, self.budgets_left = self._use.headers, self._use.budgets_left
         self.set_spent = self._use.set_spent
+        self.hold_at_once, self.release = self._use.hold, self._use.release
         #: By day: nano-dollars that the file does not know of yet.
         self.unsaved: dict[str, int] = {}
 
     async def reserve(self, tokens: int, nanos: int) -> Hold:
-        return self._use.hold(tokens, nanos)
+        return self.hold_at_once(tokens, nanos)
 
     def settle(self, hold: Hold, tokens: int, nanos: int) -> None:
         day = self._use.settle(hold, tokens, nanos).day

@@ -62,7 +62,6 @@ class OpenDoor:
     """``auth.mode: open``: everybody is let in, keys are not read."""
 
     def __init__(self, *, reads_inline_flags: bool = False) -> None:
-        self.reads_inline_flags = reads_inline_flags
         routing = KeyRouting(reads_inline_flags=True) if reads_inline_flags else None
         self._everybody = Principal(ANONYMOUS.name, routing)
 

@@ -98,6 +98,11 @@ class SharedMeter:
         self.held.add(hold.mark)
         return hold
 
+    def hold_at_once(self, tokens: int, nanos: int) -> Hold | None:
+        return None if self._is_limited else Hold(tokens, nanos)
+
+    def release(self, hold: Hold) -> None: ...
+
     def settle(self, hold: Hold, tokens: int, nanos: int) -> None:
         day = self.use.settle(hold, tokens, nanos)
         if not hold.mark and self._has_budget:

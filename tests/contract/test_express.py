@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from gateway.ledger.accounting import LedgerRow
+from gateway.tenancy.key_file import KeyFile
+from gateway.tenancy.keys import KeyPolicy, make_key
 from tests.fakes.backend import (
     Connection,
     ScriptedBackend,
@@ -284,4 +288,41 @@ async def test_admission_holds_on_the_short_way_too() -> None:
         assert turned_away.status_code == 503
         go_on.set()
         await first
+        await stage.census()
+
+
+@pytest.mark.parametrize("name", ["second", "auto"])
+async def test_a_key_is_held_to_its_limits_on_both_ways_alike(tmp_path: Path, name: str) -> None:
+    file = KeyFile(tmp_path / "keys.db")
+    policy = KeyPolicy(
+        requests_per_minute=5, tokens_per_minute=50_000, budget_usd_per_day=1.0, concurrency=1
+    )
+    token, key = make_key("test", policy, time.time())
+    file.add(key)
+    auth = {"mode": "keys", "keys": str(file.path)}
+    body = json.dumps({**PINNED, "model": name, "max_tokens": 20}).encode()
+    async with stage_with(extra={"auth": auth}) as stage:
+        stage.client.headers["authorization"] = f"Bearer {token}"
+        backend = stage.second if name == "second" else stage.first
+        long, short = await ask_both_ways(stage, backend, body, answer_of())
+        assert short.content == long.content
+        left = [answer.headers["x-ratelimit-remaining-requests"] for answer in (long, short)]
+        assert left == ["4", "3"]
+        rows = list(stage.parts.ledger.recent)
+        assert same_row(rows[1]) == same_row(rows[0])
+        assert rows[1].principal == key.id
+        meter = stage.parts.door.authenticate(stage.client.headers).meter
+        assert meter is not None
+        (_, _, left_nanos), *_ = meter.budgets_left()
+        assert left_nanos == 1_000_000_000 - sum(row.cost_nanos or 0 for row in rows)
+
+        # An attempt that fails is let in once, not twice.
+        backend.scripts.clear()
+        backend.will(says(json_answer({"error": {"message": "no"}}, 400)))
+        refused = await stage.client.post("/v1/chat/completions", content=body)
+        assert refused.status_code == 400
+        assert refused.headers["x-ratelimit-remaining-requests"] == "2"
+        for _ in range(2):
+            await stage.client.post("/v1/chat/completions", content=body)
+        assert (await stage.client.post("/v1/chat/completions", content=body)).status_code == 429
         await stage.census()
