@@ -60,7 +60,7 @@ def _values() -> dict[str, Any]:
     )  # fmt: skip
     return {
         **{name: OBJECTS for name in lists},
-        **{name: OBJECT for name in ("affinity", "resources")},
+        **{name: OBJECT for name in ("affinity", "resources", "lifecycle", "podSecurityContext")},
         **{name: STRINGS for name in ("podAnnotations", "podLabels", "nodeSelector")},
         **{name: NAME for name in ("nameOverride", "fullnameOverride", "priorityClassName")},
         **{name: probe for name in ("startupProbe", "readinessProbe", "livenessProbe")},

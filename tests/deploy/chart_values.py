@@ -35,6 +35,8 @@ EVERYTHING: dict[str, Any] = {
     "redis": {"enabled": True, "password": {"secret": "redis"}, "storageClassName": "ssd"},
     "data": {"persistentVolumeClaim": "ledger"},
     "test": {"secret": "try-it"},
+    "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
+    "podSecurityContext": {"supplementalGroups": [2000]},
     "podAnnotations": {"a": "b"},
     "podLabels": {"c": "d"},
     "priorityClassName": "high",

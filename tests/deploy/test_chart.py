@@ -87,6 +87,26 @@ def test_kubernetes_takes_every_manifest(
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize(
+    ("values", "said", "unsaid"),
+    [
+        ({}, "It answers with its embedded models", "Everybody who reaches it"),
+        ({"config": {"models": MODELS}}, "Everybody who reaches it may use it", "embedded models"),
+        (EVERYTHING, "lets streams end for 600 s", "Everybody who reaches it"),
+        ({"config": {"models": MODELS}, "reload": "restart"}, "8080:80", "taken up within"),
+    ],
+)
+def test_what_helm_says_after_an_install_is_true_of_it(
+    values: dict[str, Any], said: str, unsaid: str
+) -> None:
+    words = ("--namespace", "ai", "--dry-run=client", "--values", "-")
+    told = helm("install", "llm", CHART, *words, stdin=yaml.safe_dump(values))
+    notes = told.partition("\nNOTES:\n")[2]
+    assert "port-forward svc/llm-thalamus 8080:80" in notes
+    assert said in notes
+    assert unsaid not in notes
+
+
 def test_the_least_version_is_the_one_that_the_chart_asks_for() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["kubeVersion"] == f">={VERSIONS[0]}.0-0"
@@ -123,6 +143,15 @@ def test_images_are_pinned_and_containers_have_no_privileges(manifests: list[Man
             assert security["allowPrivilegeEscalation"] is False
             assert security["capabilities"] == {"drop": ["ALL"]}
             assert each["resources"]["limits"]["memory"]
+
+
+def test_a_cluster_that_chooses_users_itself_may() -> None:
+    chosen = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"))
+    manifests = render({"podSecurityContext": chosen, "redis": {"enabled": True}})
+    redis = one(manifests, "StatefulSet")["spec"]["template"]["spec"]
+    for spec in (pod(manifests), redis, one(manifests, "Pod")["spec"]):
+        assert not set(chosen) & set(spec["securityContext"])
+        assert spec["securityContext"]["runAsNonRoot"]
 
 
 def test_selectors_find_the_pods_and_ports_have_names_there(manifests: list[Manifest]) -> None:
@@ -318,3 +347,11 @@ def test_pools_are_reached_where_the_models_point() -> None:
         assert host.split(".")[0] in aliases
         assert host.split(".")[1] == "ai", "the release's namespace"
         assert pools[pool]["endpointPickerRef"]["name"] == f"{pool}-epp"
+
+
+def test_the_example_of_the_page_renders() -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (DOCS / "kubernetes.md").read_text(), re.M | re.S)
+    (values,) = (block for block in blocks if block.startswith("config:"))
+    manifests = render(yaml.safe_load(values))
+    assert not [complaint for manifest in manifests for complaint in complaints(manifest)]
+    assert of_kind(manifests, "StatefulSet")

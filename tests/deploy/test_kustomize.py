@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,18 @@ def built(folder: Path) -> dict[str, Manifest]:
     assert done.returncode == 0, done.stderr
     manifests = list(yaml.safe_load_all(done.stdout))
     return {f"{m['kind']}-{m['metadata']['name']}".lower(): m for m in manifests}
+
+
+def built_beside(folder: Path, files: dict[str, str]) -> dict[str, Manifest]:
+    """What comes of an overlay of one's own in a copy of the repository's."""
+    deploy = folder / "deploy"
+    for part in ("kubernetes", "grafana"):
+        shutil.copytree(FOLDER.parent / part, deploy / part)
+    overlay = deploy / "kubernetes/overlays/own"
+    overlay.mkdir()
+    for name, text in files.items():
+        (overlay / name).write_text(text)
+    return built(overlay)
 
 
 def comparable(manifests: dict[str, Manifest]) -> dict[str, Any]:
@@ -64,19 +78,11 @@ def test_the_base_builds_what_helm_renders() -> None:
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_each_component_goes_onto_the_base(component: str, tmp_path: Path) -> None:
-    overlay = FOLDER / "overlays" / f"try-{component}"
-    overlay.mkdir()
-    try:
-        kustomization = {
-            "resources": ["../../base"],
-            "components": [f"../../components/{component}"],
-        }
-        (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-        manifests = built(overlay)
-    finally:
-        for path in overlay.iterdir():
-            path.unlink()
-        overlay.rmdir()
+    kustomization = {
+        "resources": ["../../base"],
+        "components": [f"../../components/{component}"],
+    }
+    manifests = built_beside(tmp_path, {"kustomization.yaml": yaml.safe_dump(kustomization)})
     assert not [c for manifest in manifests.values() for c in complaints(manifest)]
     expected = comparable(rendered(HELM, values_of((component,), {})))
     made = comparable(manifests)
@@ -96,3 +102,17 @@ def test_kubernetes_and_the_gateway_take_it(
     path = tmp_path / "thalamus.yaml"
     path.write_text(manifests["configmap-thalamus"]["data"]["thalamus.yaml"])
     assert load_config(path).server.watch_config
+
+
+def test_the_overlay_of_the_page_builds(tmp_path: Path) -> None:
+    page = (FOLDER / "README.md").read_text()
+    (kustomization,) = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+    config = (FOLDER / "base/thalamus.yaml").read_text().replace("qwen3-30b-a3b", "ours")
+    files = {"kustomization.yaml": kustomization, "thalamus.yaml": config}
+    manifests = built_beside(tmp_path, files)
+    assert not [c for manifest in manifests.values() for c in complaints(manifest)]
+    assert "ours" in manifests["configmap-thalamus"]["data"]["thalamus.yaml"]
+    (container,) = manifests["deployment-thalamus"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "REGISTRY/thalamus:0.1.0"
+    assert container["envFrom"] == [{"secretRef": {"name": "vllm"}}]
+    assert {"horizontalpodautoscaler-thalamus", "statefulset-thalamus-redis"} <= set(manifests)

@@ -49,11 +49,16 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* Of the user with that number, with what the values lay over it; a null takes a key away. */}}
 {{- define "thalamus.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
+{{- $user := .user -}}
+{{- $security := dict "runAsNonRoot" true "runAsUser" $user "runAsGroup" $user "fsGroup" $user "fsGroupChangePolicy" "OnRootMismatch" "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- range $key, $value := .root.Values.podSecurityContext -}}
+{{- if kindIs "invalid" $value -}}
+{{- $_ := unset $security $key -}}
+{{- else -}}
+{{- $_ := set $security $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $security -}}
 {{- end -}}

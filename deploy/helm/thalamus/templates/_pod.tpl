@@ -3,7 +3,7 @@ serviceAccountName: {{ include "thalamus.serviceAccountName" . }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ include "thalamus.graceSeconds" . }}
-securityContext: {{- include "thalamus.podSecurity" 65532 | nindent 2 }}
+securityContext: {{- include "thalamus.podSecurity" (dict "root" . "user" 65532) | nindent 2 }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -70,6 +70,9 @@ ports:
   {{- end }}
 securityContext: {{- include "thalamus.containerSecurity" . | nindent 2 }}
 resources: {{- toYaml .Values.resources | nindent 2 }}
+{{- with .Values.lifecycle }}
+lifecycle: {{- toYaml . | nindent 2 }}
+{{- end }}
 startupProbe:
   httpGet: {path: /health/live, port: http}
   {{- toYaml .Values.startupProbe | nindent 2 }}
