@@ -19,6 +19,7 @@ from gateway.decision.arms import ShadowChoice
 from gateway.decision.decide import RoutedDecision
 from gateway.errors import LogUnreadable
 from gateway.ledger.accounting import NANOS_PER_USD, LedgerRow, Spent
+from gateway.ledger.log_days import log_files
 from gateway.upstream.usage import TokenUsage
 from policies.select import select
 from policies.types import Candidate, Decision, Needs, Policy, RoutingFlags, Situation
@@ -146,11 +147,14 @@ def within_days(
 ) -> Iterator[Record]:
     """The records of several logs, UTC days from ``since`` to ``until``, both included.
 
+    A log has the days with it that were set aside beside it.
+
     What is said of an answer later counts, whenever it was said. Raises LogUnreadable.
     """
     low = -inf if since is None else _start_s(since)
     high = inf if until is None else _start_s(until + datetime.timedelta(days=1))
-    for path in paths:
+    files = [file for path in paths for file in log_files(path) or [path]]
+    for path in dict.fromkeys(files):
         for record in LogReading(path):
             if isinstance(record, FeedbackRecord) or low <= record.at_s < high:
                 yield record

@@ -131,7 +131,7 @@ def _winner(trace: Trace, attempts: list[AttemptSpan]) -> AttemptSpan | None:
     row = trace.row
     if row is None:
         return None
-    opened = [a for a in attempts if a.opened_s is not None and a.error is None]
+    opened = [a for a in attempts if a.opened_s is not None]
     ours = [a for a in opened if (a.model, a.backend) == (row.model, row.backend)]
     return ours[-1] if ours else None
 

@@ -93,6 +93,11 @@ class AttemptSpan:
         """The answer has begun: no other backend will be asked instead."""
         self.opened_s = self._clock.monotonic_s()
 
+    def break_off(self) -> None:
+        """The backend left its answer unfinished."""
+        self.end()
+        self.error = StreamInterrupted.code
+
     def end(self, error: BaseException | None = None) -> None:
         """Only the first end counts."""
         if self.ended_s is not None:

@@ -68,6 +68,8 @@ class OpenAnswer(msgspec.Struct):
     def note_break(self, now_s: float) -> None:
         """Tell the backend's health that a stream broke off at its end of the line."""
         self.attempt.backend.health.fail(now_s)
+        if self.span is not None:
+            self.span.break_off()
 
     async def close(self) -> None:
         """Let go of the backend; a second call changes nothing."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.backend import ScriptedBackend, completion, says, scripted_backend
+from tests.fakes.collector import fake_collector
 from tests.fakes.writer import CUTS, PROMPT_TOKENS, TEXT, TOKENS, Writer
 from tests.faults.conftest import Stage, eventually, stage_with
 
@@ -32,7 +33,9 @@ class Replicas:
 
 
 @asynccontextmanager
-async def replicas(*, resume: bool = True, **timeouts: float) -> AsyncIterator[Replicas]:
+async def replicas(
+    *, resume: bool = True, extra: dict[str, Any] | None = None, **timeouts: float
+) -> AsyncIterator[Replicas]:
     limits = {"first_token_s": 2.0, "idle_s": 0.4, **timeouts}
     async with (
         scripted_backend() as second,
@@ -41,7 +44,7 @@ async def replicas(*, resume: bool = True, **timeouts: float) -> AsyncIterator[R
     ):
         backends = [{"url": backend.url} for backend in (first, second, third)]
         model = {"backends": backends, "balance": "listed", "resume": resume}
-        async with stage_with(first_model=model, **limits) as stage:
+        async with stage_with(first_model=model, extra=extra, **limits) as stage:
             stage.first = first
             for backend in (first, second, third, stage.second):
                 backend.will(says(completion("nobody should be asked this")))
@@ -273,3 +276,19 @@ async def test_a_client_that_leaves_while_another_is_asked_leaves_that_one() -> 
         await eventually(lambda: len(pool.stage.parts.ledger.recent) == 1)
         (row,) = pool.stage.parts.ledger.recent
         assert (row.outcome, row.usage.completion_tokens) == ("cancelled", 4)
+
+
+async def test_a_trace_shows_which_replica_broke_off_and_which_went_on() -> None:
+    with fake_collector() as collector:
+        tracing = {"tracing": {"endpoint": collector.url}}
+        async with replicas(extra=tracing) as made:
+            made.write(Writer("one", breaks_after=3), Writer("two"))
+            expect_one_stream((await events_of(made.stage))[0])
+            await eventually(lambda: bool(collector.roots()), 5)
+        (root,) = collector.roots()
+    broke, went_on = [s for s in collector.beneath(root) if s.raw.kind == 3]
+    assert (broke.told["error.type"], broke.is_failed) == ("stream_interrupted", True)
+    assert "error.type" not in went_on.told
+    assert went_on.told["gen_ai.usage.output_tokens"] == root.told["gen_ai.usage.output_tokens"]
+    assert "gen_ai.usage.output_tokens" not in broke.told
+    assert not root.is_failed

@@ -283,3 +283,11 @@ def test_days_bound_decisions_and_never_what_is_said_of_them(tmp_path: Path) -> 
 
     assert ids(within_days([first, second], day, day)) == ["req_1", "req_2", "req_1"]
     assert len(ids(within_days([first, second], None, None))) == 5
+
+
+def test_the_days_set_aside_belong_to_their_log(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    write(path.with_name("decisions.jsonl.2023-11-14"), [decision(1, "big", 1.0)])
+    write(path, [decision(2, "big", 1.0)])
+    found = [r.request_id for r in within_days([path, path], None, None)]  # type: ignore[union-attr]
+    assert found == ["req_1", "req_2"]
