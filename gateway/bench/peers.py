@@ -64,7 +64,7 @@ http {{
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_buffering off;
-      client_body_buffer_size 64k;
+      client_body_buffer_size 2m;
     }}
   }}
 }}

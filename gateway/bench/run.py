@@ -139,6 +139,18 @@ def running_peer(
         yield process
 
 
+def _wait_for_workers(count: int) -> None:
+    """One that still starts would be paid for by the requests of the others."""
+    ends_s = time.monotonic() + _STARTS_WITHIN_S
+    told = f"\nthalamus_workers {count}".encode()
+    while time.monotonic() < ends_s:
+        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/metrics", timeout=5) as answer:
+            if told in answer.read():
+                return
+        time.sleep(0.2)
+    raise ConfigError(f"{count} workers did not start")
+
+
 class Load:
     """What is asked of one running gateway, and what that cost it."""
 
@@ -291,6 +303,7 @@ def two_workers(folder: Path, pace: Pace) -> Scaling:
     for workers in (1, 2):
         peer = ourselves(folder, workers)
         with running_peer(peer, folder, cores) as process:
+            _wait_for_workers(workers)
             load = Load(peer, process.pid, load_cores)
             load.wrk(1, "mock")
             told.append(load.wrk(pace.load_s * 2, "mock"))

@@ -109,6 +109,11 @@ class Client(asyncio.Protocol):
         if self._ended is not None and not self._ended.done():
             self._ended.set_exception(ConnectionError("closed"))
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the other side ended the connection, which it may after any answer."""
+        return self._transport.is_closing()
+
     async def ask(self, request: bytes) -> None:
         self._head, self._tail, self._remains, self._last_ns = b"", b"", -1, 0
         self._ended = asyncio.get_running_loop().create_future()
@@ -165,7 +170,9 @@ async def at_a_rate(url: str, model: str, rate: float, seconds: float) -> Tally:
 
     async def one(index: int) -> None:
         await asyncio.sleep(began_s + index / rate - time.monotonic())
-        client = idle.pop() if idle else await _connect(url, tally)
+        client = idle.pop() if idle else None
+        if client is None or client.is_closed:
+            client = await _connect(url, tally)
         try:
             await client.ask(request_bytes(url, model, index, is_stream=False))
         except (ConnectionError, TimeoutError):
@@ -185,7 +192,8 @@ async def read_streams(url: str, model: str, streams: int, concurrency: int) -> 
     async def reader() -> None:
         client = None
         for index in left:
-            client = client or await _connect(url, tally)
+            if client is None or client.is_closed:
+                client = await _connect(url, tally)
             try:
                 await client.ask(request_bytes(url, model, index, is_stream=True))
             except (ConnectionError, TimeoutError):
@@ -206,11 +214,12 @@ async def ask_long(url: str, model: str, seconds: float, size: int) -> Tally:
         for index in range(max(1, int(seconds / LONG_PAUSE_S)))
     ]
     for request in requests:
+        if client.is_closed:
+            client = await _connect(url, tally)
         try:
             await client.ask(request)
         except (ConnectionError, TimeoutError):
             tally.bad += 1
-            client = await _connect(url, tally)
         await asyncio.sleep(LONG_PAUSE_S)
     return tally
 

@@ -22,15 +22,20 @@ RawFields = dict[str, msgspec.Raw]
 _NULL = b"null"
 # Inside a JSON string the quotes would be escaped, so this can only be the field itself.
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+_UNFINISHED = b'"finish_reason":null'
 _raw_fields = msgspec.json.Decoder(RawFields)
 _LONGEST_MESSAGE = 500
+
+
+# What a field that is not there decodes to: this very object, which is quicker told than its bytes.
+_ABSENT = msgspec.Raw()
 
 
 class _Chunk(msgspec.Struct):
     model: str | None = None
     choices: msgspec.Raw = msgspec.Raw(b"[]")
-    usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw(_NULL)
+    usage: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = _ABSENT
 
 
 _chunks = msgspec.json.Decoder(_Chunk)
@@ -73,12 +78,15 @@ def restamp_chunk(data: bytes, model: str, *, wants_usage: bool, price: Pricer) 
     """
     chunk = _read_chunk(data)
     choices = bytes(chunk.choices)
-    has_content = choices.strip() != b"[]"
-    has_usage = bytes(chunk.usage) not in {b"", _NULL}
-    usage = read_usage(chunk.usage) if has_usage else None
-    if has_usage and not has_content and not wants_usage:
-        return Chunk(None, usage, has_content=False, is_finish=False)
-    hides_usage = not wants_usage and bytes(chunk.usage) != b""
+    has_content = choices != b"[]" and choices.strip() != b"[]"
+    usage: TokenUsage | None = None
+    hides_usage = False
+    if chunk.usage is not _ABSENT:
+        has_usage = bytes(chunk.usage) != _NULL
+        usage = read_usage(chunk.usage) if has_usage else None
+        if has_usage and not has_content and not wants_usage:
+            return Chunk(None, usage, has_content=False, is_finish=False)
+        hides_usage = not wants_usage
     if chunk.model != model or usage is not None or hides_usage:
         fields = _read_fields(data)
         if hides_usage:
@@ -86,7 +94,14 @@ def restamp_chunk(data: bytes, model: str, *, wants_usage: bool, price: Pricer) 
         data = _restamp_fields(fields, model, usage, price)
     if b"\n" in data:
         data = msgspec.json.format(data, indent=-1)
-    return Chunk(encode_event(data), usage, has_content, _FINISHED.search(choices) is not None)
+    return Chunk(encode_event(data), usage, has_content, _is_finish(choices))
+
+
+def _is_finish(choices: bytes) -> bool:
+    """Whether any choice tells why it ended. Nearly every event has one that has not ended."""
+    if _UNFINISHED in choices and choices.count(b"finish_reason") == 1:
+        return False
+    return _FINISHED.search(choices) is not None
 
 
 def _read_chunk(data: bytes) -> _Chunk:
@@ -94,7 +109,7 @@ def _read_chunk(data: bytes) -> _Chunk:
         chunk = _chunks.decode(data)
     except UNREADABLE_JSON as error:
         raise BadUpstreamAnswer("the backend sent what is not a JSON answer") from error
-    if bytes(chunk.error) != _NULL:
+    if chunk.error is not _ABSENT and bytes(chunk.error) != _NULL:
         raise read_refusal(None, data)
     return chunk
 

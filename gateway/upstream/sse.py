@@ -36,6 +36,15 @@ class SseParser:
 
         Raises BadUpstreamAnswer when an event grows past MAX_EVENT_BYTES.
         """
+        if (
+            not self._rest
+            and not self._had_cr
+            and piece.startswith(b"data: ")
+            and piece.find(b"\n") == len(piece) - 2
+            and piece.endswith(b"\n\n")
+            and b"\r" not in piece
+        ):  # one whole event, as a server writes one that has just been made
+            return [piece[6:-2]] if len(piece) > 8 else []
         if self._had_cr:  # an LF now is the second half of a line end that was taken already
             piece = piece.removeprefix(b"\n")
             self._had_cr = False

@@ -72,7 +72,11 @@ class StreamRelay(msgspec.Struct, frozen=True):
     ) -> None:
         events = answer.events
         while True:
-            if await self._send_events(events, sink, progress):
+            if len(events) > EVENTS_AT_ONCE:
+                is_done = await self._send_in_turns(events, sink, progress)
+            else:
+                is_done = await self._send(events, sink, progress)
+            if is_done:
                 return
             remaining_s = ends_by_s - self.clock.monotonic_s()
             if remaining_s <= 0:
@@ -89,29 +93,36 @@ class StreamRelay(msgspec.Struct, frozen=True):
                 raise StreamInterrupted("the backend's stream ended before its answer did")
             events = answer.parser.feed(piece)
 
-    async def _send_events(self, events: list[bytes], sink: Sink, progress: Progress) -> bool:
-        """Send events on; return whether the stream is done."""
+    async def _send_in_turns(self, events: list[bytes], sink: Sink, progress: Progress) -> bool:
+        """Send many events on, and let other streams have their turn; return whether it is done."""
         for start in range(0, len(events), EVENTS_AT_ONCE):
             if start:
                 await asyncio.sleep(0)
-            out: list[bytes] = []
-            try:
-                is_done = self._prepare(events[start : start + EVENTS_AT_ONCE], progress, out)
-            finally:  # what came before a bad event is the client's
-                if out:
-                    await sink.send(b"".join(out))
-            if is_done:
+            if await self._send(events[start : start + EVENTS_AT_ONCE], sink, progress):
                 return True
         return False
+
+    async def _send(self, events: list[bytes], sink: Sink, progress: Progress) -> bool:
+        """Send events on; return whether the stream is done."""
+        out: list[bytes] = []
+        try:
+            return self._prepare(events, progress, out)
+        finally:  # what came before a bad event is the client's
+            if out:
+                await sink.send(out[0] if len(out) == 1 else b"".join(out))
 
     def _prepare(self, events: list[bytes], progress: Progress, out: list[bytes]) -> bool:
         """Add to ``out`` what to send for these events; return whether the stream is done."""
         for data in events:
             chunk = self.reader.take(data)
-            progress.usage = chunk.usage or progress.usage
-            progress.events += chunk.has_content
-            progress.has_finish |= chunk.is_finish
-            progress.has_failed |= chunk.has_failed
+            if chunk.usage is not None:
+                progress.usage = chunk.usage
+            if chunk.has_content:
+                progress.events += 1
+            if chunk.is_finish:
+                progress.has_finish = True
+            if chunk.has_failed:
+                progress.has_failed = True
             if chunk.data is not None:
                 out.append(chunk.data)
             if chunk.is_last:

@@ -18,7 +18,7 @@ from gateway.decision.request import parse_request
 from gateway.errors import GatewayError
 from gateway.upstream.answers import read_refusal
 from gateway.upstream.backend import BackendHandle
-from gateway.upstream.lean import LeanClient, _Connection
+from gateway.upstream.lean import LeanClient, LeanConnection
 from gateway.upstream.sse import SseParser
 from gateway.upstream.usage import TokenUsage
 from gateway.upstream.wires.wire import Wire
@@ -128,7 +128,7 @@ def fuzz_lean(data: bytes) -> None:
 
 
 async def _read(data: bytes) -> None:
-    connection = _Connection()
+    connection = LeanConnection()
     connection.connection_made(_Wire())
     connection.send(b"")
     step = data[0] + 1 if data else 1
