@@ -6,6 +6,7 @@ Secrets come by reference, ``env:NAME`` or ``file:PATH``, and show as ``***``.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -66,6 +67,12 @@ def _check_url(url: HttpUrl) -> HttpUrl:
     return url
 
 
+def _check_header_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_|~-]+", name):  # RFC 9110 §5.6.2
+        raise ValueError("this is no name of an HTTP header")
+    return name
+
+
 def _check_state_url(text: str) -> str:
     url = urlsplit(text)
     if text != "memory://" and (url.scheme not in {"redis", "rediss"} or not url.hostname):
@@ -102,6 +109,7 @@ def _check_goal(name: str) -> str:
 Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
 BackendUrl = Annotated[HttpUrl, AfterValidator(_check_url)]
 CollectorUrl = Annotated[HttpUrl, AfterValidator(_check_collector)]
+HeaderName = Annotated[str, AfterValidator(_check_header_name)]
 Name = Annotated[str, AfterValidator(_check_name)]
 StateUrl = Annotated[str, AfterValidator(_check_state_url)]
 Share = Annotated[float, Field(ge=0, le=1)]

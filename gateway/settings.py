@@ -18,6 +18,7 @@ from gateway.setting_types import (
     BackendUrl,
     CollectorUrl,
     GoalName,
+    HeaderName,
     Name,
     ProfileName,
     Secret,
@@ -210,7 +211,9 @@ class Tracing(_Section):
     follow_callers: bool = Field(
         True, description="a traceparent header's own choice to be sampled or not is followed"
     )
-    headers: Mapping[Name, Secret] = Field({}, description="sent to it; env:NAME or file:PATH each")
+    headers: Mapping[HeaderName, Secret] = Field(
+        {}, description="sent to it; env:NAME or file:PATH each"
+    )
     timeout_s: float = Field(10, gt=0, description="for one export, and for the last at the end")
     service_name: Name = "thalamus"
     """The attribute service.name of every span."""

@@ -8,12 +8,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.e2e.conftest import THALAMUS, Demo, free_port
+from tests.unit.gateway.ledger.test_saved import known_log, write
 
 ROOT = Path(__file__).parents[2]
 #: Pages with blocks to run, and how many: one that lost its mark must not go unseen.
-PAGES = {"production.md": 4, "security.md": 1, "faq.md": 3}
+PAGES = {"production.md": 4, "security.md": 1, "faq.md": 3, "savings.md": 1, "keys.md": 1}
 _END = '[ -z "$(jobs -p)" ] || { kill $(jobs -p); wait; }'
 
 
@@ -22,12 +24,26 @@ def blocks_of(page: str) -> list[str]:
     return re.findall(r"^```sh run\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
+def prepare(page: str, folder: Path) -> None:
+    """Lay down the files that a page takes for granted."""
+    if page == "savings.md":
+        for name in ("decisions", "monday", "tuesday"):
+            write(folder / f"{name}.jsonl", known_log())
+    if page == "keys.md":
+        document = {
+            "auth": {"mode": "keys", "keys": "keys.db"},
+            "models": {"qwen3-30b-a3b": {"backends": [{"url": "http://vllm:8000/v1"}]}},
+        }
+        (folder / "thalamus.yaml").write_text(yaml.safe_dump(document))
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_the_page_runs(page: str, demo: Demo, tmp_path: Path) -> None:
     port = str(free_port())
     blocks = [block.replace("8095", port) for block in blocks_of(page)]
     assert len(blocks) == PAGES[page]
+    prepare(page, tmp_path)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join([f"trap '{_END}' EXIT", "set -x", *blocks])],
         cwd=tmp_path,

@@ -18,6 +18,10 @@ def with_backend(**backend: Any) -> dict[str, Any]:
     return {"models": {"m": {"backends": [{"url": URL, **backend}]}}}
 
 
+def traced(**tracing: Any) -> dict[str, Any]:
+    return {**with_backend(), "tracing": {"endpoint": "http://tempo:4318", **tracing}}
+
+
 def complaint(document: dict[str, Any]) -> str:
     with pytest.raises(ConfigError) as raised:
         parse_config(document, "c.yaml")
@@ -50,6 +54,14 @@ def complaint(document: dict[str, Any]) -> str:
         ({**with_backend(), "server": {"workers": 2, "notice_s": 5}}, "server.notice_s: one "),
         ({**with_backend(), "router": {"sha256": "ABC"}}, "router.sha256: "),
         ({**with_backend(), "state": {"url": "redis://u:p@x"}}, "state.url: put credentials"),
+        ({**with_backend(), "tracing": {}}, "tracing.endpoint: "),
+        (traced(endpoint="http://tempo:4317"), "tracing.endpoint: 4317 is OTLP over gRPC"),
+        (traced(endpoint="http://tempo:4318/?a=1"), "tracing.endpoint: "),
+        (traced(endpoint="http://u:p@tempo:4318"), "tracing.endpoint: put credentials"),
+        (traced(endpoint="tempo:4318"), "tracing.endpoint: "),
+        (traced(sample_ratio=1.5), "tracing.sample_ratio: "),
+        (traced(headers={"a b": "file:/etc/hostname"}), "tracing.headers.a b"),
+        (traced(headers={"authorization": "Basic c2VjcmV0"}), "write a secret as env:NAME"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_path(document: dict[str, Any], path: str) -> None:
