@@ -50,4 +50,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed tests/e2e/node/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf $(VENV) tests/e2e/node/node_modules
+	rm -rf $(VENV) tests/e2e/node/node_modules gateway/console/app/node_modules

@@ -17,16 +17,14 @@ export function meetModels(names: readonly string[]): void {
   places.value = known;
 }
 
-function placeOf(model: string): number {
-  return places.value.get(model) ?? 0;
-}
-
+/** A model that is not configured here, as pilots may know some, is a grey circle. */
 export function colourOf(model: string): string {
-  return `var(--m${placeOf(model) % COLOURS})`;
+  const place = places.value.get(model);
+  return place === undefined ? "var(--edge)" : `var(--m${place % COLOURS})`;
 }
 
 function shapeOf(model: string): Shape {
-  return SHAPES[placeOf(model) % SHAPES.length] as Shape;
+  return SHAPES[(places.value.get(model) ?? 0) % SHAPES.length] as Shape;
 }
 
 const POINTS: Record<Exclude<Shape, "circle">, readonly [number, number][]> = {
@@ -56,7 +54,7 @@ export function Mark(props: { model: string; x: number; y: number; r: number; ho
 /** A model's name with its mark before it. */
 export function ModelName(props: { model: string; strong?: boolean }) {
   return (
-    <span class="model-name">
+    <span class="model-name" title={props.model}>
       <svg viewBox="-7 -7 14 14" width="14" height="14" aria-hidden="true">
         <Mark model={props.model} x={0} y={0} r={4.6} />
       </svg>
