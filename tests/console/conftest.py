@@ -84,6 +84,7 @@ def serve_operated(demo: Demo, folder: Path, **sections: Any) -> Iterator[Operat
         "auth": {"mode": "keys", "keys": str(folder / "keys.db")},
         "admin": {"port": admin_port, "key": f"file:{folder / 'admin.key'}"},
         "decision_log": {"path": str(folder / "decisions.jsonl")},
+        "state": {"ledger": str(folder / "ledger.db")},
         "models": _priced(demo),
         **sections,
     }

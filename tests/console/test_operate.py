@@ -163,3 +163,29 @@ def test_the_configuration_in_force_hides_secrets_and_is_reloaded(admin: Page) -
     assert ADMIN_KEY not in admin.content()
     admin.get_by_role("button", name="Reload").click()
     expect(admin.get_by_role("status")).to_have_text("Reloaded")
+
+
+def test_usage_is_added_up_as_the_command_does(admin: Page, operated: Operated) -> None:
+    for model in ("smollm2-135m-code", "smollm2-135m-patents"):
+        assert ask(operated.url, operated.key, model=model).status_code == 200
+    admin.wait_for_timeout(1200)  # the ledger writes within a second
+    admin.get_by_role("link", name="Usage").click()
+    rows = admin.get_by_role("region", name="Usage, table").get_by_role("row")
+    expect(rows.nth(1)).to_contain_text(operated.key.split("-")[2])
+    expect(admin.locator(".column")).to_have_count(1)
+    admin.get_by_role("combobox", name="Over time").select_option("in all")
+    expect(admin.locator(".column")).to_have_count(0)
+    admin.get_by_role("combobox", name="By").select_option("model")
+    row = admin.get_by_role("row", name=re.compile("^smollm2-135m-patents"))
+    expect(row).to_be_visible()
+    told = httpx2.get(
+        f"{operated.admin_url}/admin/usage?by=model",
+        headers={"authorization": f"Bearer {ADMIN_KEY}"},
+        trust_env=False,
+    ).json()["usage"]
+    (patents,) = [line for line in told if line["group"]["model"] == "smollm2-135m-patents"]
+    cells = row.get_by_role("cell").all_inner_texts()
+    assert cells[0] == str(patents["requests"])
+    assert cells[3] == str(patents["completion_tokens"])
+    admin.get_by_label("Since, UTC").fill("2031-01-01")
+    expect(admin.get_by_text("Nothing was used in this time.")).to_be_visible()

@@ -15,6 +15,7 @@ import { LearningView } from "./learning/view";
 import { ModelsView } from "./models/view";
 import { ConfigView } from "./operate/config";
 import { KeysView } from "./operate/keys";
+import { UsageView } from "./operate/usage";
 import { TrafficView } from "./traffic/view";
 import { about } from "./try/settings";
 import { TryView } from "./try/view";
@@ -32,6 +33,7 @@ const VIEWS: readonly View[] = [
   { id: "models", name: "Models", shows: ModelsView, isAt: () => true },
   { id: "learning", name: "Learning", shows: LearningView, isAt: () => learns.value },
   { id: "keys", name: "Keys", shows: KeysView, isAt: (a) => a.place === "admin" },
+  { id: "usage", name: "Usage", shows: UsageView, isAt: (a) => a.place === "admin" },
   {
     id: "config",
     name: "Configuration",
