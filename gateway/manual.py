@@ -10,6 +10,7 @@ import argparse
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 #: Of every command; a page may say more of 1.
 EXIT_STATUS = {
@@ -70,11 +71,25 @@ def document(parser: argparse.ArgumentParser, pages: dict[str, Page]) -> None:
             if action.help is None or action.dest in {"help", "version"}:
                 name = action.option_strings[0] if action.option_strings else action.dest
                 action.help = OPTIONS.get(f"{path} {name}", OPTIONS.get(name, action.help))
+            if action.metavar is None:
+                action.metavar = _placeholder(action)
         command.formatter_class = _Formatter
         page = pages.get(path)
         if page is not None:
             command.description = page.about
             command.epilog = epilog(page)
+
+
+def _placeholder(action: argparse.Action) -> str | None:
+    """What stands for an option's value: its unit, or of what kind it is; None where choices tell."""
+    if not action.option_strings or action.choices or action.nargs == 0:
+        return None
+    words = action.dest.split("_")
+    units = [unit.upper() for unit in ("usd", "ms", "days") if unit in words]
+    if units or action.type is None:
+        return units[0] if units else None
+    kinds: dict[object, str] = {Path: "FILE", int: "N"}
+    return kinds.get(action.type, "X")
 
 
 def commands_of(
