@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from gateway.addresses import hands_out_credentials
+from gateway.masking import remember_secret
 from policies.presets import PROFILES
 from policies.types import GOALS
 
@@ -30,6 +31,7 @@ def _resolve_secret(value: object) -> object:
     secret = _read_secret(value).strip()
     if not secret or not _fits_header(secret):
         raise ValueError(f"{value} must hold a line of printable ASCII")
+    remember_secret(secret)
     return secret
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.masking import mask
 from gateway.telemetry.series import Counter
 
 #: What looks like a credential: a bearer token, a key of the usual shapes, a password in a URL.
@@ -31,7 +32,7 @@ _CLOSE_S = 5.0
 
 def redact(text: str) -> str:
     """The text with everything that looks like a credential replaced by ``***``."""
-    return _SECRET.sub("***", text)
+    return _SECRET.sub("***", mask(text))
 
 
 class JsonFormatter(logging.Formatter):

@@ -12,6 +12,7 @@ from math import ceil
 import msgspec
 
 from gateway.errors import UNREADABLE_JSON, BackendRefused, BadUpstreamAnswer
+from gateway.masking import mask
 from gateway.upstream.plain_answer import restamped
 from gateway.upstream.sse import DONE, encode_event
 from gateway.upstream.usage import TokenUsage, read_usage, with_cost
@@ -25,6 +26,8 @@ _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _UNFINISHED = b'"finish_reason":null'
 _raw_fields = msgspec.json.Decoder(RawFields)
 _LONGEST_MESSAGE = 500
+#: What a backend answers to a key that it does not take.
+OUR_CREDENTIALS = frozenset({401, 403})
 
 
 # What a field that is not there decodes to: this very object, which is quicker told than its bytes.
@@ -223,9 +226,12 @@ def read_refusal(status: int | None, body: bytes) -> BackendRefused:
             code = error.get("code")
     if status is None:
         status = code if isinstance(code, int) and 400 <= code < 600 else 502
+    if status in OUR_CREDENTIALS:  # its words are about our key, in part or whole
+        refused = "the backend refused the gateway's own credentials"
+        return BackendRefused(status, refused, code="backend_credentials_refused")
     return BackendRefused(
         status,
-        message[:_LONGEST_MESSAGE],
-        param=param,
-        code=code if isinstance(code, str) else None,
+        mask(message)[:_LONGEST_MESSAGE],
+        param=None if param is None else mask(param),
+        code=mask(code) if isinstance(code, str) else None,
     )
