@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from tests.fakes.backend import (
     END_OF_STREAM,
@@ -18,6 +19,7 @@ from tests.fakes.backend import (
     scripted_backend,
     streams,
 )
+from tests.fakes.collector import fake_collector
 from tests.faults.conftest import Stage, eventually, stage_with
 
 
@@ -44,9 +46,11 @@ class Slow:
 
 
 @asynccontextmanager
-async def hedged_stage(share: float = 0.1) -> AsyncIterator[tuple[Stage, ScriptedBackend]]:
+async def hedged_stage(
+    share: float = 0.1, **more: Any
+) -> AsyncIterator[tuple[Stage, ScriptedBackend]]:
     """Two replicas, of which the one listed first is asked first and has a known pace."""
-    extra = {"hedging": {"share": share, "after": 0.9}}
+    extra = {"hedging": {"share": share, "after": 0.9}, **more}
     async with (
         scripted_backend() as twin,
         stage_with(twin=twin.url, extra=extra, first_token_s=2) as stage,
@@ -152,3 +156,19 @@ async def test_the_share_is_kept() -> None:
             model.health.ttfts_ms.extend([1.0] * 40)
         # 100 streams so far, and twice the share was saved up before the first was slow.
         assert 1 <= len(twin.requests) <= 0.05 * 100 + 1
+
+
+async def test_a_trace_shows_both_and_which_of_them_was_left() -> None:
+    with fake_collector() as collector:
+        async with hedged_stage(tracing={"endpoint": collector.url}) as (stage, _):
+            stage.first.will(Slow())
+            assert (await stage.stream(model="first"))[-1] == "[DONE]"
+            trace_id = stage.parts.ledger.recent[-1].trace_id
+            await eventually(lambda: any(r.trace_id == trace_id for r in collector.roots()), 5)
+        (root,) = [r for r in collector.roots() if r.trace_id == trace_id]
+    left, won = [s for s in collector.beneath(root) if s.raw.kind == 3]
+    assert (left.told["error.type"], left.is_failed) == ("cancelled", False)
+    assert "error.type" not in won.told
+    assert won.told["gen_ai.usage.output_tokens"] == 2
+    assert left.raw.start_time_unix_nano < won.raw.start_time_unix_nano
+    assert left.raw.end_time_unix_nano <= root.raw.end_time_unix_nano
