@@ -150,8 +150,9 @@ def app_modules() -> Path:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=15_000)
     chromium = shutil.which("chromium")
     assert chromium is not None, "these tests need Debian's chromium: apt-get install chromium"
     with sync_playwright() as playwright:

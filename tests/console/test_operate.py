@@ -189,3 +189,50 @@ def test_usage_is_added_up_as_the_command_does(admin: Page, operated: Operated) 
     assert cells[3] == str(patents["completion_tokens"])
     admin.get_by_label("Since, UTC").fill("2031-01-01")
     expect(admin.get_by_text("Nothing was used in this time.")).to_be_visible()
+
+
+FOREIGN = "<img src=x onerror='document.title=1'><script>document.title=2</script>"
+
+
+def test_words_from_outside_are_words(admin: Page) -> None:
+    title = admin.title()
+    admin.get_by_label("Name").fill(FOREIGN)
+    admin.get_by_role("button", name="Make key").click()
+    expect(admin.get_by_role("rowheader", name=FOREIGN)).to_be_visible()
+    assert admin.title() == title
+    assert admin.locator("table img, table script").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("attempt", "directive"),
+    [
+        (
+            "const s = document.createElement('script'); s.textContent = '1'; body.append(s)",
+            "script",
+        ),
+        ("const s = document.createElement('script'); s.src = elsewhere; body.append(s)", "script"),
+        ("fetch(elsewhere).catch(() => {})", "connect"),
+        ("const i = new Image(); i.src = elsewhere; body.append(i)", "img"),
+        ("const f = document.createElement('iframe'); f.src = elsewhere; body.append(f)", "frame"),
+        (
+            "const f = document.createElement('form'); f.action = elsewhere; body.append(f); "
+            "f.submit()",
+            "form-action",
+        ),
+    ],
+)
+def test_the_browser_keeps_the_page_to_itself(
+    open_page: Callable[..., Page], demo: Demo, attempt: str, directive: str
+) -> None:
+    """Whatever got into the page: it cannot run, and cannot tell anybody."""
+    page = open_page(f"{demo.url}/console/#/models")
+    expect(page.locator(".model-card").first).to_be_visible()
+    refused = page.evaluate(
+        """() => new Promise((told) => {
+            document.addEventListener("securitypolicyviolation", (e) => told(e.effectiveDirective));
+            const body = document.body, elsewhere = "http://elsewhere.invalid/x";
+            ATTEMPT;
+        })""".replace("ATTEMPT", attempt)
+    )
+    assert refused.startswith(directive)
+    open_page.troubles.clear()  # type: ignore[attr-defined]  # the browser tells of what it refused
