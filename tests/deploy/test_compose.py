@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import jsonschema_rs
+import pytest
+import redis
 import yaml
 
 from gateway.config import load_config, load_without_models
 from gateway.settings import Config
+from tests.deploy.test_chart_runs import answers
+from tests.deploy.test_reload import wait_until
+from tests.e2e.conftest import free_port
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -65,9 +71,9 @@ def test_gateways_reach_what_is_beside_them_and_end_in_time() -> None:
     for name in ("gateway", "gateway-gpu"):
         config = config_of(name)
         assert config.server.host == "0.0.0.0"  # noqa: S104
-        redis = urlsplit(config.state.url)
-        assert redis.hostname in SERVICES
-        assert redis.hostname in SERVICES[name]["depends_on"]
+        store = urlsplit(config.state.url)
+        assert store.hostname in SERVICES
+        assert store.hostname in SERVICES[name]["depends_on"]
         assert config.tracing is not None
         collector = urlsplit(str(config.tracing.endpoint))
         tempo = yaml.safe_load((FOLDER / "tempo.yaml").read_text())["distributor"]["receivers"]
@@ -114,3 +120,19 @@ def test_tempo_and_redis_write_where_their_volumes_are() -> None:
     for place in (storage["wal"]["path"], storage["local"]["path"]):
         assert any(place.startswith(f"{mount}/") for mount in mounted["tempo"])
     assert mounted["redis"] == ["/data"], "the image's own folder"
+
+
+@pytest.mark.redis
+def test_redis_starts_as_compose_starts_it_and_keeps_what_it_was_told(tmp_path: Path) -> None:
+    command = [*SERVICES["redis"]["command"], "--dir", str(tmp_path), "--port", str(free_port())]
+    client = redis.Redis(port=int(command[-1]))
+    for has_begun in (False, True):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: answers(client))
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            assert client.get("spent") == (b"7" if has_begun else None)
+            client.set("spent", 7)
+        finally:
+            process.terminate()
+            process.wait(10)
