@@ -248,6 +248,9 @@ class Backend(_Section):
         None,
         description="read its load from /metrics; by default where it is reached by plain http",
     )
+    signals_every_s: float | None = Field(
+        None, ge=1, le=5, description="seconds between readings where many gateways read; 1 without"
+    )
     security_level: int | None = Field(
         None, ge=0, description="a model is as secure as the least secure backend that serves it"
     )

@@ -74,16 +74,24 @@ def _watched(config: Config, models: Mapping[str, CatalogModel]) -> list[Watched
     """Servers to read the load of, each once, without the key that opens their models."""
     concerned: dict[str, list[BackendHandle]] = {}
     plain: dict[str, Backend] = {}
+    every_s: dict[str, list[float | None]] = {}
     for name, model in config.models.items():
         for backend, handle in zip(model.backends, models[name].backends, strict=True):
             if backend.is_watched:
                 root = backend.root_address
                 concerned.setdefault(root, []).append(handle)
                 plain[root] = Backend(url=HttpUrl(root), transport=backend.transport)
+                every_s.setdefault(root, []).append(backend.signals_every_s)
     return [
-        WatchedServer(open_transport(plain[root]), tuple(handles))
+        WatchedServer(open_transport(plain[root]), tuple(handles), _most_often(every_s[root]))
         for root, handles in concerned.items()
     ]
+
+
+def _most_often(every_s: list[float | None]) -> float | None:
+    """Of those who read one server the most eager; None is the usual pace, which nobody exceeds."""
+    told = [seconds for seconds in every_s if seconds is not None]
+    return min(told) if len(told) == len(every_s) else None
 
 
 def _listed(model: Model) -> Price | None:

@@ -20,10 +20,11 @@ SELDOM_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class WatchedServer:
-    """A server that may tell its load at ``/metrics``, and whom that concerns."""
+    """A server that may tell its load at ``/metrics``, whom that concerns, and its own pace, if any."""
 
     transport: Transport
     backends: tuple[BackendHandle, ...]
+    every_s: float | None = None
 
 
 class Reconciliation:
@@ -63,7 +64,7 @@ async def _watch(server: WatchedServer, clock: Clock) -> None:
                 backend.health.take_signals(signals, now_s)
                 backend.health.usage_drift = drift
         has_spoken = any(backend.health.signals is not None for backend in server.backends)
-        await asyncio.sleep(EVERY_S if speaks or has_spoken else SELDOM_S)
+        await asyncio.sleep((server.every_s or EVERY_S) if speaks or has_spoken else SELDOM_S)
 
 
 async def _read(transport: Transport) -> Signals | None:

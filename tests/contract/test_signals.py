@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.clock import SystemClock
+from gateway.config import parse_config
+from gateway.decision.catalog import Catalog
 from gateway.upstream import probe, watch
 from tests.fakes.backend import completion, says, scripted_backend
 from tests.faults.conftest import ASK, Stage, eventually, stage_with
@@ -98,6 +101,25 @@ async def test_what_a_server_says_is_shown_and_what_it_leaves_out() -> None:
         assert f'thalamus_backend_experts{{backend="127.0.0.1:{stage.first.port}",kind="' in page
         assert 'kind="distinct_per_call",model="first"} 2.5' in page
         assert f"thalamus_backend_signal_age_seconds{name}}} 0.0" in page
+
+
+async def test_a_server_is_read_as_seldom_as_all_who_read_it_bear() -> None:
+    async with stage_with(backend={"signals_every_s": 3}) as stage:
+        paces = {s.backends[0].name: s.every_s for s in stage.parts.catalog.watched}
+        names = [stage.parts.catalog.models[m].backends[0].name for m in ("first", "second")]
+        assert [paces[name] for name in names] == [3.0, None]
+        stage.first.metrics = stage.second.metrics = load(1, 0)
+        await told(stage)  # until it speaks it is asked at another pace
+        both = (stage.first, stage.second)
+        before = [backend.times_read for backend in both]
+        await eventually(lambda: stage.second.times_read > before[1] + 20)
+        seldom, often = (b.times_read - was for b, was in zip(both, before, strict=True))
+        assert 5 * seldom < often
+    backends = [{"url": "http://vllm:8000/v1", "signals_every_s": s} for s in (5, 2)]
+    for together, expected in ((backends, 2.0), ([*backends, {"url": backends[0]["url"]}], None)):
+        models = {f"m{i}": {"backends": [backend]} for i, backend in enumerate(together)}
+        (server,) = Catalog(parse_config({"models": models}, "the test"), SystemClock()).watched
+        assert server.every_s == expected
 
 
 async def test_https_and_who_is_not_to_be_watched_are_left_alone() -> None:

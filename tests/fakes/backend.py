@@ -151,6 +151,7 @@ class ScriptedBackend:
         #: What it lists, and says of itself; None is a 404.
         self.models: list[str] = []
         self.metrics: str | None = None
+        self.times_read = 0
         self._server: asyncio.Server | None = None
         self._sockets: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
@@ -179,6 +180,7 @@ class ScriptedBackend:
                     await says(json_answer(listed))(connection)
                     continue
                 if request.path == "/metrics":
+                    self.times_read += 1
                     await says(page(self.metrics))(connection)
                     continue
                 self.requests.append(request)
