@@ -46,9 +46,9 @@ def export(source: Source, samples: Sequence[str]) -> tuple[SentenceModel, float
         plain, small = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            # The exporter through torch.export was wrong for all lengths but the traced one.
+            # The exporter through torch.export gave another function.
             torch.onnx.export(
-                _Tokens(source.body),
+                _Tokens(source.body).eval(),  # else it gives the body back in training mode
                 (torch.ones(1, 12, dtype=torch.long),),
                 str(plain),
                 input_names=["input_ids"],

@@ -22,7 +22,7 @@ from router_models.training.sparse import Floats, Indices, SparseRows
 Matrix = NDArray[np.float64]
 
 #: Strengths of the pull towards the outcomes' own predictions; infinity leaves them as they are.
-_PENALTIES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+_PENALTIES = (1e-3, 1e-2, 1e-1)
 _TEMPERATURES = np.geomspace(0.02, 2.0, 21)
 _BLOCK = 512
 
