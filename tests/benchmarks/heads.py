@@ -3,9 +3,10 @@
     python -m tests.benchmarks.heads --routing DIR [--only alpaca,gsm8k,mmlu,experts] [--json]
 
 DIR holds ``alpaca_eval.parquet``, ``routellm_gsm8k.parquet`` and ``routellm_mmlu.parquet``. Of the 49
-models of AlpacaEval all labels of the training prompts are kept, or shares of them drawn by the seed. A router is fitted once and refined in each way; all are judged on the same prompts. ``error``
-is the root of the squared error of how models differ there; ``top`` the share of prompts that go to the
-one model that gets most. Means over the seeds.
+models of AlpacaEval all labels of the training prompts are kept, or shares drawn by the seed. A router
+is fitted once and refined in each way; all are judged on the same prompts. ``error`` is the root of the
+squared error of how models differ there; ``top`` the share of prompts that go to the one model that
+gets most. Means over the seeds.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def test_few_models_share_nothing():
     assert fit_skills(dense_rows(z), NO_TASKS, labels, np.zeros_like(truth), folds, 0) is None
 
 
-def many_models(rows, copies=30, known=0.15, seed=0):
-    """Thirty coders and thirty lawyers, each measured on a few of the training prompts."""
+def many_models(rows, copies=20, known=0.25, seed=0):
+    """Twenty coders and twenty lawyers, each measured on a few of the training prompts."""
     draw = np.random.default_rng(seed)
     return [
         r
@@ -107,9 +107,9 @@ def many_models(rows, copies=30, known=0.15, seed=0):
 
 
 def test_training_takes_skills_by_itself_and_routes_better_by_them(write):
-    rows = [r | {"task": "all"} for r in outcome_rows(80)]
+    rows = [r | {"task": "all"} for r in outcome_rows(120)]
     data = read_routing_data(write(many_models(rows)))
-    assert np.isnan(data.training().scores).mean() > 0.8
+    assert np.isnan(data.training().scores).mean() > 0.7
     suite, report = train_suite(data.training())
     plain = fit_perceptive(data.training())
     held = data.evaluation()
