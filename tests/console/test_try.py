@@ -156,6 +156,8 @@ def test_two_models_answer_side_by_side_and_are_scored(page: Page, operated: Ope
         assert re.fullmatch(r"[\d.]+ m?s", figures[0]), figures
         assert 1 <= int(figures[2]) <= 12, figures
         assert re.fullmatch(r"[\d.]+ µ\$", figures[3]), figures
+    row = page.get_by_role("row", name=re.compile(f"^{MATH} "))
+    expect(row.get_by_role("cell").nth(3)).to_have_text(re.compile(r"[\d.]+ m?s"))  # now known
     lanes.nth(0).get_by_role("button", name="Good").click()
     lanes.nth(1).get_by_role("button", name="Bad").click()
     expect(lanes.nth(0).get_by_role("button", name="Good")).to_have_attribute(

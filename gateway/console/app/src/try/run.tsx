@@ -7,7 +7,7 @@ import { Panel } from "../shared/pieces";
 import { session } from "../shared/session";
 import { ms, tokens, usd } from "../shared/words";
 import type { Decision } from "./decision";
-import { isInfeasible } from "./live";
+import { decide, isInfeasible } from "./live";
 import { rival } from "./plot";
 import { chatBody, maxTokens, prompt } from "./settings";
 import { NO_ANSWER, ask } from "./stream";
@@ -40,7 +40,10 @@ async function run(beside: string): Promise<void> {
   const asked = [one("chosen", chatBody("auto", true))];
   if (beside) asked.push(one("beside", chatBody(beside, false)));
   await Promise.all(asked);
-  if (running === mine) isRunning.value = false;
+  if (running !== mine) return;
+  isRunning.value = false;
+  // How long those models take is known now.
+  void decide();
 }
 
 /** Who is asked beside the chosen model: the reader's choice, else who is next in order. */
