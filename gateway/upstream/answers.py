@@ -34,7 +34,7 @@ OUR_CREDENTIALS = frozenset({401, 403})
 _ABSENT = msgspec.Raw()
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     model: str | None = None
     choices: msgspec.Raw = msgspec.Raw(b"[]")
     usage: msgspec.Raw = _ABSENT
@@ -44,7 +44,7 @@ class _Chunk(msgspec.Struct):
 _chunks = msgspec.json.Decoder(_Chunk)
 
 
-class Chunk(msgspec.Struct, frozen=True):
+class Chunk(msgspec.Struct, frozen=True, gc=False):
     """What one event of a backend's stream becomes: ``data`` is framed, None when nothing is sent.
 
     ``is_finish`` says that the answer is whole, ``is_last`` that no event of it may follow,

@@ -133,35 +133,27 @@ def test_nothing_that_is_secret_comes_out_anywhere(
     assert [(where, s) for where, text in kept.items() for s in hidden if s in text] == []
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [
-        (b"[" * 200_000, 400, "invalid_value"),
-        (b'{"model":"large","messages":' + b'[{"role":' * 100_000, 400, "invalid_value"),
-        (
-            b'{"model":"large","messages":[' + b'{"content":"' + b"a" * 5_000_000 + b'"}]}',
-            413,
-            None,
-        ),
-        (b'{"model":"large","model":"large","messages":"x"}', 400, "invalid_value"),
-        (b'{"model":"large","max_tokens":' + b"9" * 100_000 + b',"messages":[]}', 400, None),
-        ('{"model":"large","messages":[]}'.encode("utf-16"), 400, "invalid_value"),
-        (b'{"model":"large","temperature":NaN,"messages":[]}', 400, "invalid_value"),
-    ],
-    ids=["deep", "deep in a field", "large", "twice", "a huge number", "utf-16", "NaN"],
-)
-def test_what_is_too_much_is_refused_as_such(
-    gateway: GatewayProcess, client_key: str, body: bytes, status: int, code: str | None
-) -> None:
+TOO_MUCH = {
+    "deep": (b"[" * 200_000, 400),
+    "deep in a field": (b'{"model":"large","messages":' + b'[{"role":' * 100_000, 400),
+    "large": (b'{"model":"large","messages":[{"content":"' + b"a" * 5_000_000 + b'"}]}', 413),
+    "not an array": (b'{"model":"large","model":"large","messages":"x"}', 400),
+    "a huge number": (b'{"model":"large","max_tokens":' + b"9" * 100_000 + b',"messages":[]}', 400),
+    "utf-16": ('{"model":"large","messages":[]}'.encode("utf-16"), 400),
+    "NaN": (b'{"model":"large","temperature":NaN,"messages":[]}', 400),
+}
+
+
+def test_what_is_too_much_is_refused_as_such(gateway: GatewayProcess, client_key: str) -> None:
     headers = {"authorization": f"Bearer {client_key}", "content-type": "application/json"}
-    url = f"{gateway.url}/v1/chat/completions"
     models = f"{gateway.url}/v1/models"
     wait_until(lambda: httpx2.get(models, headers=headers, trust_env=False).status_code == 200)
-    answer = httpx2.post(url, content=body, headers=headers, trust_env=False, timeout=10)
-    assert answer.status_code == status, answer.text
-    error = answer.json()["error"]
-    assert code is None or error["code"] == code
-    assert len(answer.content) < 1_000, "an error quotes little of what was sent"
+    for name, (body, status) in TOO_MUCH.items():
+        url = f"{gateway.url}/v1/chat/completions"
+        answer = httpx2.post(url, content=body, headers=headers, trust_env=False, timeout=10)
+        assert answer.status_code == status, (name, answer.text)
+        assert answer.json()["error"]["type"] == "invalid_request_error", name
+        assert len(answer.content) < 1_000, f"{name}: an error quotes little of what was sent"
     assert "Traceback" not in gateway.log.read_text()
 
 
