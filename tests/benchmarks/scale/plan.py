@@ -187,7 +187,7 @@ LIMITS = (
     Limit(
         "polls of a gateway, a tenth of its core",
         lambda f: f.poll_share / WATCH_SHARE,
-        "pools with a balancer of their own, `signals: false`",
+        "`signals_every_s: 5`; then pools with a balancer of their own, `signals: false`",
     ),
     Limit(
         "polls of a model server, 50 a second",
