@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 from playwright.sync_api import expect
 
-from tests.console.conftest import Operated
+from tests.console.conftest import Operated, serve_operated
 from tests.e2e.conftest import Demo
 
 if TYPE_CHECKING:
@@ -230,3 +231,27 @@ def test_a_router_or_gateway_in_trouble_is_told(page: Page, open_page: Callable[
     page.get_by_role("textbox", name="Prompt").fill("Anything else?")
     expect(chosen(page)).to_contain_text("smollm2")
     open_page.troubles.clear()  # type: ignore[attr-defined]  # the browser tells of the lost request
+
+
+def test_sliders_start_where_the_operators_policy_stands(
+    open_page: Callable[..., Page], demo: Demo, tmp_path: Path
+) -> None:
+    live = {"objective": "balanced", "max_cost_usd": 0.0002}
+    with serve_operated(demo, tmp_path, policies={"live": live}) as served:
+        page = open_page(f"{served.url}/console/", served.key)
+        expect(page.locator("output[for=weight-cost]")).to_have_text("0.20")
+        expect(page.locator("output[for=limit-max_cost_usd]")).to_have_text("200 µ$")
+        expect(chosen(page)).to_have_text(BASE)
+        expect(page.locator(f"[data-model={MATH}]")).to_have_class(re.compile("out"))
+        spans = page.get_by_role("slider", name="Cost", exact=True).locator(
+            "xpath=following-sibling::div[1]/span"
+        )
+        # By quality alone code is best of those that keep the limit.
+        expect(spans.first).to_have_attribute("title", CODE)
+        slide(page, "Cost", 0)
+        expect(chosen(page)).to_have_text(CODE)
+        slide(page, "Cost at most", 60)
+        expect(page.locator("output[for=limit-max_cost_usd]")).to_have_text("200 µ$")
+        page.get_by_role("combobox", name="Profile").select_option("best")
+        slide(page, "Cost at most", 50)
+        expect(chosen(page)).to_have_text(MATH)

@@ -8,11 +8,11 @@ import type { Candidate, Decision, Violation } from "./decision";
 import { isForetold, isInfeasible } from "./live";
 import { weigh } from "./objective";
 import type { Weighed } from "./objective";
-import { leftOut, limits, toggleLeftOut, weights } from "./settings";
+import { allLimits, leftOut, toggleLeftOut, weights } from "./settings";
 import { GOAL_WORDS, LIMIT_WORDS } from "./sliders";
 
 export function Candidates({ told }: { told: Decision }) {
-  const weighed = weigh(told.candidates, weights.value, limits.value);
+  const weighed = weigh(told.candidates, weights.value, allLimits.value);
   const byModel = new Map(weighed.map((entry) => [entry.candidate.model, entry]));
   const rank = (c: Candidate) => {
     const place = told.order.indexOf(c.model);

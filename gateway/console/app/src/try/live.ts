@@ -4,8 +4,10 @@ import { batch, computed, effect, signal } from "@preact/signals";
 import { key, messageOf, send } from "../shared/api";
 import { meetModels } from "../shared/identity";
 import type { Decision } from "./decision";
+import { LIMITS } from "./decision";
 import { weigh } from "./objective";
-import { chatBody, limits, prompt, weights } from "./settings";
+import * as settings from "./settings";
+import { allLimits, chatBody, prompt, weights } from "./settings";
 
 const PAUSE_MS = 140;
 
@@ -19,7 +21,7 @@ export const isAsking = signal(false);
 export const isForetold = computed(() => {
   const told = decision.value;
   if (!told) return false;
-  const foretold = weigh(told.candidates, weights.value, limits.value)[0]?.candidate.model;
+  const foretold = weigh(told.candidates, weights.value, allLimits.value)[0]?.candidate.model;
   return isInfeasible.value ? foretold === undefined : foretold === told.chosen;
 });
 
@@ -33,11 +35,13 @@ export async function decide(): Promise<void> {
   const body = chatBody("auto", true);
   // Where nobody honours every limit an answer that says by how much helps more than an error.
   const told = { ...(body.routing as object), explain: "full", on_infeasible: "best_effort" };
+  const left = openQuestions();
   try {
     const path = "v1/route";
     const found = await send<Decision>(path, { ...body, routing: told }, "POST", mine.signal);
     meetModels(found.candidates.map((candidate) => candidate.model));
     batch(() => {
+      settings.filledIn.value = left(found);
       decision.value = found;
       trouble.value = "";
     });
@@ -50,6 +54,23 @@ export async function decide(): Promise<void> {
   } finally {
     if (asked === mine) isAsking.value = false;
   }
+}
+
+/** Tell later what of a decision's weights and limits comes from others than the reader. */
+function openQuestions(): (told: Decision) => NonNullable<typeof settings.filledIn.value> {
+  const profile = settings.profile.value;
+  const overrides = settings.overrides.value;
+  const limits = settings.limits.value;
+  return (told) => {
+    const { weights: inForce, ...rest } = told.effective_routing;
+    const isOpen = ([goal]: [string, unknown]) => !(goal in overrides);
+    const others = LIMITS.filter((name) => !(name in limits) && typeof rest[name] === "number");
+    return {
+      profile,
+      weights: Object.fromEntries(Object.entries(inForce).filter(isOpen)),
+      limits: Object.fromEntries(others.map((name) => [name, rest[name] as number])),
+    };
+  };
 }
 
 /** Follow what the reader sets, until the returned function is called. */

@@ -11,7 +11,7 @@ import { decision, isInfeasible } from "./live";
 import { isFeasible, weigh } from "./objective";
 import { frontOf, layOut, placeLabels } from "./placing";
 import type { Layout, Placed } from "./placing";
-import { limits, weights } from "./settings";
+import { allLimits, weights } from "./settings";
 
 /** The axis that the reader chose; none follows what tells the candidates apart. */
 export const chosenAxis = signal<AxisName | "">("");
@@ -39,10 +39,10 @@ export function Plot() {
 function Drawing(props: { decision: Decision; width: number }) {
   const { candidates } = props.decision;
   const axis = AXES[chosenAxis.value || tellingAxis(candidates)];
-  const limit = { x: axis.limit ? (limits.value[axis.limit] ?? null) : null, y: limits.value.min_quality ?? null };
+  const limit = { x: axis.limit ? (allLimits.value[axis.limit] ?? null) : null, y: allLimits.value.min_quality ?? null };
   const layout = layOut(candidates, axis, limit, props.width);
   const feasible = new Set(
-    candidates.filter((c) => isFeasible(c, limits.value)).map((c) => c.model),
+    candidates.filter((c) => isFeasible(c, allLimits.value)).map((c) => c.model),
   );
   const active = useSignal<string | null>(null);
   const chosen = isInfeasible.value ? null : props.decision.chosen;
@@ -68,7 +68,7 @@ function Drawing(props: { decision: Decision; width: number }) {
           activate={(model) => (active.value = model)}
         />
       </svg>
-      <Card layout={layout} model={active.value} chosen={chosen} limits={limits.value} />
+      <Card layout={layout} model={active.value} chosen={chosen} limits={allLimits.value} />
     </>
   );
 }
@@ -175,7 +175,7 @@ function EquallyGood(props: {
   const { frame, x, y, gutter } = props.layout;
   const weight = goal ? (weights.value[goal] ?? 0) : 0;
   if (!goal || !weight || x === null) return null;
-  const pool = weigh(props.candidates, weights.value, limits.value).map((w) => w.candidate);
+  const pool = weigh(props.candidates, weights.value, allLimits.value).map((w) => w.candidate);
   const costs = pool.map((c) => c.goal_costs[goal]).filter((cost) => cost !== null);
   const best = pool.find((c) => c.model === props.chosen);
   const cost = best?.goal_costs[goal];

@@ -29,10 +29,17 @@ export const leftOut = signal<readonly string[]>([]);
 export const maxTokens = signal(160);
 export const about = signal<About | null>(null);
 
+/** What the reader left open and the key, or the operator's policy, filled in for the last decision. */
+export const filledIn = signal<{ profile: string; weights: Weights; limits: Limits } | null>(null);
+
 export const weights = computed<Weights>(() => ({
   ...about.value?.profiles[profile.value || "best"],
+  ...(filledIn.value?.profile === profile.value ? filledIn.value.weights : {}),
   ...overrides.value,
 }));
+
+/** The limits in force; `limits` are those that the reader set. */
+export const allLimits = computed<Limits>(() => ({ ...filledIn.value?.limits, ...limits.value }));
 
 export function setWeight(goal: Goal, value: number): void {
   overrides.value = { ...overrides.value, [goal]: value };

@@ -8,7 +8,7 @@ import type { Candidate, LimitName } from "./decision";
 import { decision, isForetold } from "./live";
 import { limitedValue, stretches, tellsApart } from "./objective";
 import type { Stretch } from "./objective";
-import { limits, setLimit, setWeight, weights } from "./settings";
+import { allLimits, setLimit, setWeight, weights } from "./settings";
 
 /** What a weight is called, and what a high one prefers. */
 export const GOAL_WORDS: Record<Goal, [string, string]> = {
@@ -42,7 +42,7 @@ export function WeightSlider(props: { goal: Goal }) {
   const strip = useComputed(() =>
     stripOf((stop) => ({
       weights: { ...weights.value, [goal]: weightAt(stop) },
-      limits: limits.value,
+      limits: allLimits.value,
     }), WEIGHT_STOPS),
   );
   const told = value > 1 ? `${trim(value)}, decides alone` : value.toFixed(2);
@@ -107,13 +107,13 @@ export const LIMIT_WORDS: Record<LimitName, Scale> = {
 export function LimitSlider(props: { limit: LimitName }) {
   const { limit } = props;
   const scale = LIMIT_WORDS[limit];
-  const value = limits.value[limit] ?? null;
+  const value = allLimits.value[limit] ?? null;
   const candidates = decision.value?.candidates ?? [];
   const isUnknown =
     candidates.length > 0 && candidates.every((c) => limitedValue(c, limit) === null);
   const strip = useComputed(() =>
     stripOf((stop) => {
-      const { [limit]: _, ...others } = limits.value;
+      const { [limit]: _, ...others } = allLimits.value;
       const here = stop >= LIMIT_STOPS ? {} : { [limit]: scale.at(stop) };
       return { weights: weights.value, limits: { ...others, ...here } };
     }, LIMIT_STOPS),
