@@ -11,6 +11,7 @@ from pathlib import Path
 import gateway
 from gateway import commands, key_commands
 from gateway.bench.command import bench_command
+from gateway.collect_command import add_collect
 from gateway.completion import SHELLS, completion
 from gateway.errors import GatewayError
 from gateway.learning_commands import add_learn
@@ -67,6 +68,7 @@ def command_tree() -> argparse.ArgumentParser:
     _add_routing(subcommands)
     _add_savings(subcommands)
     _add_learning(subcommands)
+    add_collect(subcommands)
     add_learn(subcommands)
     _add_pilots(subcommands)
     completing = subcommands.add_parser("completion", help="completion for bash, zsh or fish")

@@ -7,8 +7,9 @@ is bootstrapped over prompts, which keeps repeated ones together.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from router_models.evaluation.baselines import pick_highest
 from router_models.evaluation.bootstrap import Resamples
 from router_models.evaluation.predictions import predict_all
 from router_models.training.dataset import RoutingData
+from router_models.training.logged import PROMPT_PRIOR
 from router_models.types import Router
 
 Vector = NDArray[np.float64]
@@ -81,10 +83,16 @@ class _Case:
     current: str
     charged: float
     is_supported: bool
+    hardness: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """How far the score is from what was expected of the model that was asked."""
+        return self.score - self.expected[self.asked]
 
     def worth(self, model: str) -> float:
         """Doubly robust: what is expected of the model, and the error of that if it was asked."""
-        worth = self.expected[model]
+        worth = self.expected[model] + self.hardness
         if model == self.asked:
             worth += (self.score - worth) / self.chance
         return worth
@@ -98,9 +106,10 @@ def judge_on_log(
     ``outcomes`` must hold no prompt that the candidate was trained on: what it predicts of them
     serves as the expectation that the scores correct.
     """
-    cases = [c for o in outcomes if (c := _case(o, candidate, current)) is not None]
-    if not cases:
+    found = [c for o in outcomes if (c := _case(o, candidate, current)) is not None]
+    if not found:
         return None
+    cases = _with_hardness(found)
     weights = np.array([(c.candidate == c.asked) / c.chance for c in cases])
     squares = float(np.square(weights).sum())
     gains = np.array([c.worth(c.candidate) - c.worth(c.current) - c.charged for c in cases])
@@ -180,6 +189,23 @@ def _case(outcome: Outcome, candidate: Chooser, current: Chooser) -> _Case | Non
         charged=chosen.charged - was.charged,
         is_supported=bool(outcome.record.chances.get(chosen.model)),
     )
+
+
+def _with_hardness(cases: Sequence[_Case]) -> list[_Case]:
+    """Expect of every request, too, what the prompt's other requests tell of how hard it is.
+
+    That leaves smaller errors to be divided by chances, and no score explains itself.
+    """
+    sums: defaultdict[str, float] = defaultdict(float)
+    counts: Counter[str] = Counter(case.key for case in cases)
+    for case in cases:
+        sums[case.key] += case.error
+    return [
+        replace(
+            case, hardness=(sums[case.key] - case.error) / (counts[case.key] - 1 + PROMPT_PRIOR)
+        )
+        for case in cases
+    ]
 
 
 def _interval(values: Vector, groups: NDArray[np.int64], confidence: float) -> Interval:

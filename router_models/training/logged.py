@@ -37,6 +37,8 @@ _FOLDS = 5
 _PASSES = 20
 #: Requests that the broader mean counts for: of a group, of a model, of a model in a group.
 _GROUP_PRIOR, _MODEL_PRIOR, _BOTH_PRIOR = 5.0, 10.0, 20.0
+#: Requests that the group's mean counts for against a prompt's own.
+PROMPT_PRIOR = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +172,20 @@ def _expect(seen: _Seen, groups: int, models: int) -> Matrix:
 
 
 def _corrected(expected: Matrix, logged: LoggedScores, model_of: Indices) -> Matrix:
-    """Add the errors of what was expected, divided by their chance; the mean over repetitions."""
-    errors = logged.scores - expected[logged.prompt_of, model_of]
+    """Add the errors of what was expected, divided by their chance; the mean over repetitions.
+
+    What a prompt's other requests tell of how hard it is, is expected of each, too: the errors that
+    are left are smaller, and no score explains itself.
+    """
+    prompt_of, prompts = logged.prompt_of, len(expected)
+    errors = logged.scores - expected[prompt_of, model_of]
+    asked = np.bincount(prompt_of, minlength=prompts)
+    others = np.bincount(prompt_of, errors, prompts)[prompt_of] - errors
+    hardness = others / (asked[prompt_of] - 1 + PROMPT_PRIOR)
     chances = np.where(np.isnan(logged.chances), 1.0, logged.chances)
-    sums = np.zeros_like(expected)
-    np.add.at(sums, (logged.prompt_of, model_of), errors / np.maximum(chances, LEAST_CHANCE))
-    asked = np.bincount(logged.prompt_of, minlength=len(expected))
+    sums = np.tile(np.bincount(prompt_of, hardness, prompts)[:, None], expected.shape[1])
+    weighed = (errors - hardness) / np.maximum(chances, LEAST_CHANCE)
+    np.add.at(sums, (prompt_of, model_of), weighed)
     return np.asarray(expected + sums / np.maximum(asked, 1)[:, None])
 
 

@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"^```sh run\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
 
 @pytest.mark.timeout(300)
 def test_every_block_of_the_guide_runs(demo: Demo, tmp_path: Path) -> None:
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(["set -x", *BLOCKS])],
         cwd=tmp_path,
@@ -39,3 +39,4 @@ def test_every_block_of_the_guide_runs(demo: Demo, tmp_path: Path) -> None:
     assert "sk-thalamus-" in done.stdout
     assert (tmp_path / "my-router").is_dir()
     assert (tmp_path / "guarantee.json").is_file()
+    assert (tmp_path / "measured.parquet").is_file()

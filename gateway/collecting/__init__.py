@@ -1,0 +1,1 @@
+"""Training data from prompts: ask every model, keep every answer, score it, write what was measured."""
