@@ -244,15 +244,15 @@ def verdict(evidence: Sequence[Evidence]) -> tuple[Stage, str]:
 def shadow_verdict(
     found: Evidence, expected_low: float | None, wanted: int
 ) -> tuple[Stage | None, str]:
-    """Promoted when new traffic says better with confidence, too, and as much as was expected.
+    """Promoted when new traffic, too, says better with confidence.
 
-    None, with a reason, while it says neither that nor the contrary.
+    Rejected when it falls short of zero or, without being better for sure, of what was expected;
+    None, with a reason, while it says neither.
     """
-    expected = found.difference.low if expected_low is None else expected_low
-    if found.difference.high < max(0.0, expected):
-        return "rejected", f"less than expected in shadow: {found.told()}"
     if found.is_enough and found.difference.low > 0:
         return "promoted", f"confirmed in shadow: {found.told()}"
+    if found.difference.high < max(0.0, expected_low or 0.0):
+        return "rejected", f"less than expected in shadow: {found.told()}"
     if found.requests >= PATIENCE * wanted:
         return "rejected", f"not confirmed in shadow: {_why_not(found)}"
     return None, f"in shadow, not sure yet: {_why_not(found)}"

@@ -163,7 +163,9 @@ def test_only_the_better_goes_into_shadow(found: list[Evidence], stage: str, tol
     [
         (evidence(0.01, 0.2), 0.05, "promoted"),
         (evidence(-0.01, 0.2), 0.05, None),
-        (evidence(0.01, 0.04), 0.05, "rejected"),
+        (evidence(0.01, 0.04), 0.05, "promoted"),
+        (evidence(-0.01, 0.04), 0.05, "rejected"),
+        (evidence(-0.01, 0.04), None, None),
         (evidence(-0.2, -0.1), 0.05, "rejected"),
         (evidence(-0.1, 0.2, requests=100 * PATIENCE), 0.05, "rejected"),
         (evidence(0.01, 0.2, effective=5), 0.05, None),
