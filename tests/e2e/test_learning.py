@@ -38,12 +38,12 @@ def ask_and_score(gateway: GatewayProcess, prompts: list[str]) -> None:
 
 def learn(folder: Path) -> str:
     command = [THALAMUS, "learn", "--config", folder / "thalamus.yaml", "run"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_gateway_learns_from_what_its_clients_say(tmp_path: Path) -> None:
     (tmp_path / "world").mkdir()
     world = World(tmp_path / "world")  # for its prompts
