@@ -46,7 +46,12 @@ def add_collect(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]
         "--backends", nargs="+", metavar="MODEL=URL", help="models and where they are served"
     )
     collect.add_argument("--models", nargs="+", metavar="MODEL", help="only these are asked")
-    collect.add_argument("--score", choices=("reference", "loglik", "judge"), required=True)
+    collect.add_argument(
+        "--score",
+        choices=("reference", "loglik", "judge"),
+        required=True,
+        help="by a match with the reference, by its likelihood, or by a model that compares",
+    )
     collect.add_argument(
         "--match", choices=tuple(RULES), default="normalised", help="how a reference is matched"
     )
@@ -58,9 +63,13 @@ def add_collect(subcommands: argparse._SubParsersAction[argparse.ArgumentParser]
     collect.add_argument(
         "--rescore", action="store_true", help="ask no model again: score what was answered"
     )
-    collect.add_argument("--concurrency", type=_positive, default=8, metavar="N")
-    collect.add_argument("--max-tokens", type=_positive, default=1024, metavar="N")
-    collect.add_argument("--temperature", type=float, default=0.0)
+    collect.add_argument(
+        "--concurrency", type=_positive, default=8, metavar="N", help="questions at once"
+    )
+    collect.add_argument(
+        "--max-tokens", type=_positive, default=1024, metavar="N", help="of an answer, at most"
+    )
+    collect.add_argument("--temperature", type=float, default=0.0, help="0 by default")
     collect.add_argument(
         "--held-out", type=float, default=0.2, metavar="SHARE",
         help="prompts not to train on, where the file has no split",

@@ -218,6 +218,20 @@ PAGES = {
         ("thalamus train", "docs/routers.md"),
         "the artifact or the data cannot be read",
     ),
+    "collect": Page(
+        "Ask every model every prompt and score the answers into training data.\n\n"
+        "Answers are appended to a journal as they come: a run that was stopped goes on, and "
+        "--rescore\n"
+        "scores them by another rule. A question that failed is a missing label, never a 0.",
+        {
+            "thalamus collect --prompts P.jsonl --out D.parquet --config thalamus.yaml "
+            "--score reference --match numeric": "by the last number of each answer",
+            "thalamus collect --prompts P.csv --out D.parquet --config thalamus.yaml "
+            "--score judge --judge big --baseline small": "by a judge, in both orders",
+        },
+        ("thalamus train", "thalamus learn", "docs/learning.md"),
+        "prompts or answers cannot be read, or there is no label at all",
+    ),
     "learn": Page(
         "Train routers on scored traffic, judge them on held-out prompts, watch them in shadow, and "
         "promote one only if it is better with confidence.\n\n"
