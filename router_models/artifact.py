@@ -39,6 +39,7 @@ from router_models.ensemble import Stacking
 from router_models.perceptive.model import Head, PerceptiveRouter
 from router_models.retriever.model import RetrieverRouter
 from router_models.retriever.storage import arrays_of, prompts_of, retriever_of, settings_of
+from router_models.steady import ONCE
 from router_models.suite import RouterSuite
 from router_models.types import ArtifactError
 
@@ -54,6 +55,7 @@ REPORT = "report.html"
 _MAX_MANIFEST_BYTES = 4_000_000
 _MAX_WEIGHTS_BYTES = 512_000_000
 _MAX_PROMPTS_BYTES = 256_000_000
+_MOST_READINGS = 9
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -134,7 +136,8 @@ def load_suite(folder: Path) -> RouterSuite:
         models = manifest.get("calibration", {})
         arrays = _read_arrays(folder / CALIBRATION, manifest) if models else {}
         calibrations = calibrations_of(models, arrays)
-        return RouterSuite(perceptive, retriever, stacking, calibrations)
+        skipped = _skipped(manifest.get("skipped", list(ONCE)))
+        return RouterSuite(perceptive, retriever, stacking, calibrations, skipped)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, ArtifactError):
             raise
@@ -211,6 +214,7 @@ def _manifest(
         "tasks": list(router.tasks),
         "target": router.target,
         "encoder": encoder_settings(router.encoder),
+        "skipped": list(suite.skipped),
         "calibration": {kind: list(c.models) for kind, c in suite.calibrations.items()},
         "files": dict(files),
         "training": {"package_version": installed_version(), **training},
@@ -313,6 +317,13 @@ def _assemble(
             vector("log_tokens_mean", known), vector("log_tokens_offsets", len(tasks), known)
         ),
     )
+
+
+def _skipped(shares: list[float]) -> tuple[float, ...]:
+    found = tuple(float(share) for share in shares)
+    if found[:1] != ONCE or len(found) > _MOST_READINGS or not all(0 <= s < 1 for s in found):
+        raise ValueError(f"'skipped' must be shares of a text, the first of them 0, not {shares}")
+    return found
 
 
 def _names(manifest: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ from router_models.evaluation.tables import (
 from router_models.files import replace_file
 from router_models.prices import Prices
 from router_models.retriever.model import Rule
-from router_models.steady import SteadyRouter
+from router_models.steady import ONCE, SteadyRouter
 from router_models.suite import DEFAULT_KIND, RouterSuite
 from router_models.training.calibration_outcomes import calibration_outcomes
 from router_models.training.checkpoint import Checkpoint, checkpoint_beside
@@ -199,9 +199,11 @@ def evaluate_command(
     Prints tables, or JSON on standard output, and writes a page if asked.
     """
     options = options or EvaluationOptions()
-    artifact = load_suite(resolve(router)).named(options.kind)
+    suite = load_suite(resolve(router))
     table = read_routing_data(data)
-    loaded: Router = SteadyRouter(artifact) if options.steady else artifact
+    loaded: Router = suite.named(options.kind)
+    if options.steady:
+        loaded = SteadyRouter(replace(suite, skipped=ONCE).named(options.kind))
     evaluation = evaluate(loaded, table, split=split, prices=options.prices, with_peers=True)
     if options.robustness:
         robustness = assess_robustness(loaded, table, split=split)

@@ -2,7 +2,7 @@
 
 A router that adds up evidence over words can be turned by a few words put before any prompt
 (Shafran et al., *Rerouting LLM Routers*, arXiv 2501.01818). Whatever such a prefix says, it is
-absent from the readings that leave it out, and the median of five follows three. It defends against
+absent from the readings that leave it out, and the median follows most of them. It defends against
 prefixes of up to three tenths of the text, not against longer ones or what stands elsewhere.
 """
 
@@ -18,6 +18,10 @@ from router_models.types import Estimates, Router, Vector
 
 #: Shares of a text's words that the readings leave out at its start.
 SKIPPED = (0.0, 0.2, 0.3, 0.4, 0.5)
+#: What a newly trained router does of itself: two more readings, for little more than double the time.
+USUALLY_SKIPPED = (0.0, 0.3, 0.45)
+#: A router that reads a prompt once, as it is.
+ONCE = (0.0,)
 #: A reading of fewer words says too little to have a say.
 MIN_WORDS = 8
 
@@ -27,13 +31,15 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class SteadyRouter:
-    """A router whose leads of one model over another are medians over five readings of the prompt.
+    """A router whose leads of one model over another are medians over readings of the prompt.
 
-    Costs about three and a half times the router's own score. A text of fewer than ten words is
-    read once.
+    ``skipped`` are the shares of the words that the readings leave out, the first of them 0. Five
+    readings cost about three and a half times the router's own score. A text of fewer than ten
+    words is read once.
     """
 
     router: Router
+    skipped: tuple[float, ...] = SKIPPED
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -49,7 +55,7 @@ class SteadyRouter:
         Length is predicted from the whole text: a prefix is part of what is to be answered.
         """
         text = clip(prompt)
-        readings = [self.router.score(reading) for reading in _readings(text)]
+        readings = [self.router.score(reading) for reading in _readings(text, self.skipped)]
         whole = readings[0]
         if len(readings) == 1 or whole.is_far:
             return whole
@@ -65,10 +71,10 @@ class SteadyRouter:
         )
 
 
-def _readings(text: str) -> list[str]:
+def _readings(text: str, skipped: tuple[float, ...]) -> list[str]:
     """The text, then what is left without more and more of its first words."""
     starts = [match.start() for match in _WORD.finditer(text)]
-    firsts = [int(len(starts) * share) for share in SKIPPED]
+    firsts = [int(len(starts) * share) for share in skipped]
     kept = [first for first in firsts[1:] if len(starts) - first >= MIN_WORDS]
     return [text, *(text[starts[first] :] for first in kept)]
 

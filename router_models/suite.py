@@ -14,6 +14,7 @@ from router_models.encoders import Rows, Weights
 from router_models.ensemble import Stacking, widen
 from router_models.perceptive.model import PerceptiveRouter
 from router_models.retriever.model import RetrieverRouter
+from router_models.steady import ONCE, SteadyRouter
 from router_models.types import DataError, Estimates, Router
 
 Kind = Literal["perceptive", "retriever", "ensemble"]
@@ -25,13 +26,15 @@ class RouterSuite:
     """``retriever`` is None where an artifact was trained without pilots.
 
     ``stacking`` is None where there is no ensemble; ``calibrations`` are by kind, and a router
-    without one answers as it is.
+    without one answers as it is. ``skipped`` are the shares of a prompt's words that its readings
+    leave out, see ``router_models.steady``.
     """
 
     perceptive: PerceptiveRouter
     retriever: RetrieverRouter | None = None
     stacking: Stacking | None = None
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    skipped: tuple[float, ...] = ONCE
     _arranged: Mapping[str, Calibration] = field(init=False, repr=False, compare=False)
     _expected: dict[str, Estimates] = field(init=False, repr=False, compare=False)
 
@@ -70,11 +73,15 @@ class RouterSuite:
         return self.retriever.models
 
     def score(self, prompt: str, kind: str = DEFAULT_KIND) -> Estimates:
-        """Predict by one of ``kinds``.
+        """Predict by one of ``kinds``, from the median of all readings.
 
         Of a prompt that is far from all pilots nothing is known: it gets what is expected of any
         prompt, the mean of every model, and the widest interval.
         """
+        return SteadyRouter(_OneReading(self, kind), self.skipped).score(prompt)
+
+    def score_once(self, prompt: str, kind: str = DEFAULT_KIND) -> Estimates:
+        """Predict by one of ``kinds`` from the whole prompt alone."""
         rows, weights = self.perceptive.encoder.encode(prompt)
         found = self._read(kind, rows, weights)
         if not self._is_far(found.nearness, rows, weights):
@@ -154,6 +161,15 @@ class OneRouter:
 
     def score(self, prompt: str) -> Estimates:
         return self.suite.score(prompt, self.kind)
+
+
+class _OneReading(OneRouter):
+    """One of a suite's routers that reads a prompt once."""
+
+    __slots__ = ()
+
+    def score(self, prompt: str) -> Estimates:
+        return self.suite.score_once(prompt, self.kind)
 
 
 def _for_models(own: Estimates, other: Estimates) -> NDArray[np.float64]:

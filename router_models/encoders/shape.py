@@ -6,6 +6,7 @@ How hard a prompt is shows in them: on GSM8K they tell more than its words do.
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,22 @@ _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _PHRASE_END = re.compile(r"[.!?\n]")
 _CAPITALISED = re.compile(r"\b[A-Z][a-z]+")
-_QUANTITY = re.compile(
-    r"\b(?:half|twice|double|triple|third|quarter|percent|each|every|more|less|than|remaining|left|"
-    r"total|average|per)\b"
+_LOWER_WORD = re.compile(r"\b[a-z]+\b")
+_QUANTITIES = (
+    "half twice double triple third quarter percent each every more less than remaining left total "
+    "average per"
 )
+_NUMBER_WORDS = "two three four five six seven eight nine ten eleven twelve dozen hundred thousand"
+#: What bends a sum: factors, shares, conditions and the order of events.
+_TURNS = "times twice double doubled triple tripled percent if when then after before"
+#: One bit for every list that a word is on.
+_LISTED: dict[str, int] = {}
+for _bit, _words in ((1, _QUANTITIES), (2, _NUMBER_WORDS), (4, _TURNS)):
+    _LISTED |= {word: _LISTED.get(word, 0) | _bit for word in _words.split()}
 _OPERATORS = re.compile(r"[-+*/=<>^_\\{}()\[\]]")
 _LONGEST_NUMBER = 15
 
-SHAPES = 19
+SHAPES = 21
 #: A text with at least this share of capitalised words, or with none, says nothing by its capitals.
 _ALL_CAPITALISED = 0.7
 
@@ -40,6 +49,10 @@ def shape_of(text: str) -> NDArray[np.float64]:
     count = max(len(words), 1)
     numbers = _NUMBER.findall(text)
     capitalised = sum(word[0].isupper() for word in words) / count
+    listed = Counter(map(_LISTED.get, _LOWER_WORD.findall(lower)))
+    quantities, number_words, turns = (
+        sum(times for lists, times in listed.items() if lists and lists & bit) for bit in (1, 2, 4)
+    )
     tells = 0.0 < capitalised < _ALL_CAPITALISED
     counts = (
         len(text),
@@ -53,9 +66,11 @@ def shape_of(text: str) -> NDArray[np.float64]:
         len(text.encode("utf-8", "surrogatepass")) - len(text),
         max(map(len, _PHRASE_END.split(text))),
         max(map(_value, numbers), default=0.0),
-        len(_QUANTITY.findall(lower)),
+        quantities,
         sum("." in number for number in numbers),
         len(set(_CAPITALISED.findall(text))) if tells else np.nan,
+        len(numbers) + number_words,
+        turns + text.count("%"),
     )
     shares = (
         len(numbers) / count,

@@ -286,7 +286,6 @@ def _fitted(
     out_of_fold = np.full_like(targets, np.nan)
     out_of_fold[judged] = outcome[judged]
     low, high = error_bounds(targets - out_of_fold)
-    labels = np.unique(data.tasks, return_inverse=True)[1].astype(np.int64)
     folds = np.random.default_rng(options.seed).permutation(len(targets)) % options.folds
     right = None
     if tasks:
@@ -304,7 +303,7 @@ def _fitted(
     return FittedPerceptive(
         replace(router, error_low=low, error_high=high),
         report,
-        replace(start.evidence, x=x, folds=folds, labels=labels, posterior=posterior),
+        replace(start.evidence, x=x, folds=folds, posterior=posterior),
         targets,
         out_of_fold,
         judged,

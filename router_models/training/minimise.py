@@ -18,15 +18,18 @@ _GRADIENT_TOLERANCE = 1e-5
 _SMALLEST_RATE = 1e-8
 
 
-def minimise(objective: Callable[[Flat], tuple[float, Flat]], start: Flat) -> Flat:
+def minimise(
+    objective: Callable[[Flat], tuple[float, Flat]], start: Flat, iterations: int = _ITERATIONS
+) -> Flat:
     """Walk downhill from ``start``; ``objective`` returns its value and slope.
 
-    Stops after 30 steps: what is fitted here is regularised and gains nothing from more digits.
+    Stops after ``iterations`` steps: what is fitted here is regularised and gains nothing from more
+    digits.
     """
     point, (value, slope) = start, objective(start)
     steps: list[Flat] = []
     bends: list[Flat] = []
-    for _ in range(_ITERATIONS):
+    for _ in range(iterations):
         if float(np.abs(slope).max()) < _GRADIENT_TOLERANCE:
             break
         direction = -_two_loop(slope, steps, bends)

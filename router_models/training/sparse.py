@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,23 @@ class SparseRows:
         return SparseRows(
             start, self.columns[kept], self.values[kept], (self.shape[0], min(count, self.shape[1]))
         )
+
+    def beside(self, dense: Floats) -> SparseRows:
+        """Return the matrix with the columns of ``dense``, (rows, k), after its own."""
+        rows, extra = dense.shape
+        lengths = np.diff(self.start)
+        start = self.start + extra * np.arange(rows + 1)
+        own = np.arange(len(self.values)) + np.repeat(extra * np.arange(rows), lengths)
+        new = (start[1:, None] - extra + np.arange(extra)).ravel()
+        columns, values = np.empty(start[-1], np.int64), np.empty(start[-1], np.float32)
+        columns[own], values[own] = self.columns, self.values
+        columns[new] = np.tile(np.arange(extra) + self.shape[1], rows)
+        values[new] = dense.ravel()
+        return SparseRows(start, columns, values, (rows, self.shape[1] + extra))
+
+    def scaled(self, scales: Floats) -> SparseRows:
+        """Return the matrix with every column multiplied by its scale, (columns,)."""
+        return replace(self, values=self.values * scales[self.columns])
 
     def dense(self) -> Floats:
         """Return the whole matrix."""

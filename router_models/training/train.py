@@ -22,7 +22,7 @@ from router_models.training.encoders import (
     start_encoder,
 )
 from router_models.training.errors import error_bounds, mean_square
-from router_models.training.fit_head import Evidence, FittedHead, fit_head
+from router_models.training.fit_head import Evidence, FittedHead, Trust, fit_head
 from router_models.training.sparse import Floats, Indices, encode_all
 from router_models.training.task_posterior import Labelled, TaskFit, fit_task_posterior
 from router_models.types import DataError
@@ -41,11 +41,11 @@ _MIN_PROMPTS = 10
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """How to fit. Of every sequence the value is taken that makes the labels likeliest.
+    """How to fit.
 
     ``encoder`` is a name as ``training.encoders`` reads it; ``steps`` bounds the fine-tuning of one
-    that learns. ``loss`` says what corrections are fitted to. ``shapes`` are shares of the text's
-    shape beside its words; ``folds`` folds are held out in turn to say how good predictions are.
+    that learns. ``loss`` says what corrections are fitted to; ``folds`` folds are held out in turn to
+    say how good predictions are.
     """
 
     seed: int = 0
@@ -54,8 +54,6 @@ class TrainingOptions:
     steps: int = 200
     folds: int = 5
     max_rows: int = 16_384
-    shapes: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0)
-    penalties: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
     task_penalty: float = 3e-6
 
 
@@ -64,7 +62,8 @@ class TrainingReport:
     """What was fitted and what cross-validation on the training prompts says of it.
 
     ``squared_error`` is the mean over out-of-fold predictions of the target, ``squared_error_mean``
-    the same for predicting every model's mean. ``task_accuracy`` is None without tasks.
+    the same for predicting every model's mean. ``task_accuracy`` is None without tasks. ``departures``
+    and ``levels`` are the trust in every kind of evidence, as in ``fit_head``.
     """
 
     prompts: int
@@ -72,21 +71,18 @@ class TrainingReport:
     withheld: int
     target: Target
     options: TrainingOptions
-    shape: float
     temperature: float
     task_accuracy: float | None
-    task_share: float
-    shared_penalty: float
-    model_penalty: float
+    departures: Trust
+    levels: Trust
     squared_error: float
     squared_error_mean: float
     output_tokens: str
     rows: int
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values; an infinite penalty, which means no correction, becomes None."""
-        fields = asdict(self)
-        return {k: None if v == np.inf else v for k, v in fields.items()}
+        """Return plain values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +137,7 @@ def fit_perceptive(
     target: Target = "score" if data.losses is None else "loss"
     targets = data.scores if data.losses is None else data.losses
     tasks = _tasks(data)
-    attempts = _attempts(data, targets, tasks, options, progress, checkpoint)
-    chosen = max(attempts, key=lambda attempt: attempt.outcome.log_likelihood)
+    chosen = _attempt(data, targets, tasks, options, progress, checkpoint)
     perceived = chosen.perceived.weights
     lengths = checkpoint.stage(
         "lengths", _Lengths, lambda: _fit_lengths(data, chosen.evidence, options)
@@ -196,12 +191,10 @@ def _report(
         withheld=data.withheld,
         target=router.target,
         options=options,
-        shape=chosen.encoder.shape_share,
         temperature=chosen.perceived.temperature,
         task_accuracy=chosen.perceived.accuracy,
-        task_share=chosen.outcome.task_share,
-        shared_penalty=chosen.outcome.shared_penalty,
-        model_penalty=chosen.outcome.model_penalty,
+        departures=chosen.outcome.departures,
+        levels=chosen.outcome.levels,
         squared_error=mean_square(targets - chosen.outcome.out_of_fold),
         squared_error_mean=mean_square(targets - router.outcome.mean),
         output_tokens=output_tokens,
@@ -214,15 +207,15 @@ def _tasks(data: RoutingData) -> tuple[str, ...]:
     return names if len(names) > 1 else ()
 
 
-def _attempts(
+def _attempt(
     data: RoutingData,
     targets: Matrix,
     tasks: tuple[str, ...],
     options: TrainingOptions,
     progress: Progress,
     checkpoint: Checkpoint,
-) -> list[_Attempt]:
-    """Fit with every share of the text's shape. The task is perceived from the words alone."""
+) -> _Attempt:
+    """Fit encoder, tasks and outcomes. The task is perceived from the words alone."""
     width = len(tasks) + 2 * len(data.models)
     max_rows = min(options.max_rows, _MAX_TABLE_BYTES // (2 * width) - SHAPES)
     encoder = start_encoder(
@@ -235,7 +228,7 @@ def _attempts(
     position = {task: i for i, task in enumerate(tasks)}
     labels = np.array([position.get(task, 0) for task in data.tasks], np.int64)
     folds = _deal(labels, options)
-    steps = options.folds + len(options.shapes) + 1
+    steps = options.folds + 2
     perceived = checkpoint.stage(
         "tasks",
         TaskFit,
@@ -247,19 +240,15 @@ def _attempts(
             progress=lambda fold: progress("tasks", fold, steps),
         ),
     )
-    attempts = []
-    for number, share in enumerate(options.shapes):
-        progress("outcomes", options.folds + 1 + number, steps)
-        shaped = encoder.with_shape(share)
-        evidence = Evidence(encode_all(shaped, data.prompts), folds, labels, perceived.posterior)
-        outcome = checkpoint.stage(
-            f"outcomes-{number}",
-            FittedHead,
-            partial(fit_head, evidence, targets, options.penalties, options.seed),
-        )
-        attempts.append(_Attempt(shaped, evidence, perceived, outcome))
+    progress("outcomes", options.folds + 1, steps)
+    shaped = encoder.with_shape(1.0)
+    x = encode_all(shaped, data.prompts)
+    evidence = Evidence(x, encoder.word_rows, folds, perceived.posterior)
+    outcome = checkpoint.stage(
+        "outcomes", FittedHead, partial(fit_head, evidence, targets, options.seed)
+    )
     progress("outcomes", steps, steps)
-    return attempts
+    return _Attempt(shaped, evidence, perceived, outcome)
 
 
 def _deal(labels: Indices, options: TrainingOptions) -> Indices:
@@ -282,7 +271,7 @@ def _fit_lengths(data: RoutingData, evidence: Evidence, options: TrainingOptions
         source = f"the data have no completion_tokens; {DEFAULT_OUTPUT_TOKENS:.0f} are assumed"
         return _Lengths(head, [], source)
     targets = np.log(np.maximum(tokens, 1.0))
-    fitted = fit_head(evidence, targets, options.penalties, options.seed)
+    fitted = fit_head(evidence, targets, options.seed)
     # exp of a mean logarithm is too low a mean: Duan's smearing estimate (JASA 78, 1983).
     errors = np.exp(np.clip(targets - fitted.out_of_fold, -3.0, 3.0))
     known = ~np.isnan(errors)

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from router_models.encoders.blend import BlendEncoder, fit_blend
 from router_models.encoders.shape import SHAPES, shape_of
 
-#: Length, numbers, sentences, commas, largest number, quantities, decimals, names.
-GROWS = [0, 1, 3, 4, 5, 10, 11, 12, 13]
+#: Length, numbers, sentences, commas, largest number, quantities, decimals, names, amounts.
+GROWS = [0, 1, 3, 4, 5, 10, 11, 12, 13, 14]
 TEXTS = ["How many apples?", "Tom has 3 apples. Ann has 12. How many in total?", "the cat\n\nsat"]
 
 
@@ -50,6 +50,17 @@ def test_a_longer_sum_with_more_names_has_a_larger_shape():
         shape_of("Tom has 3. Ann, Bob and Eve have 17.5, half of it."),
     )
     assert (many[GROWS] > few[GROWS]).all()
+
+
+def test_amounts_in_words_count_and_turns_do_too():
+    plain, worded, turned = map(
+        shape_of,
+        ("Ann has 3 apples.", "Ann has three apples.", "If Ann has three times 5% after that."),
+    )
+    amounts, turns = 14, 15
+    assert plain[amounts] == worded[amounts] == pytest.approx(np.log(2))
+    assert worded[turns] == 0
+    assert turned[turns] == pytest.approx(np.log(5))
 
 
 @given(st.text())

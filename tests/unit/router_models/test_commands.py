@@ -31,7 +31,8 @@ def test_the_shipped_outcomes_are_routed_to_the_expert_of_the_domain(report):
 def test_predicted_quality_can_be_believed(report):
     for row in report.calibration:
         assert row.ece.value < 0.03
-        assert 0.83 <= row.coverage.value <= 0.97
+        # Of 28 groups nine tenths are meant to be inside; two standard errors are .11.
+        assert 0.79 <= row.coverage.value <= 1
 
 
 def test_train_leaves_an_artifact_with_its_provenance(trained):

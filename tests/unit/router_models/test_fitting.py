@@ -75,26 +75,55 @@ def test_the_classifier_is_where_its_slope_is_zero(dense):
 def test_noise_that_could_be_memorised_is_not_taken_for_skill():
     """Every prompt has a word of its own, so a fit that sees a prompt can recall its outcome."""
     tasks = np.arange(200) // 10
-    evidence = Evidence(sparse(np.eye(200)), np.arange(200) % 5, tasks, np.eye(20)[tasks])
+    evidence = Evidence(sparse(np.eye(200)), 200, np.arange(200) % 5, np.eye(20)[tasks])
     ratios = []
     for seed in range(10):
         targets = np.random.default_rng(seed).normal(size=(200, 2))
-        fitted = fit_head(evidence, targets, (0.1, 1.0))
+        fitted = fit_head(evidence, targets)
         errors = np.square(targets - fitted.out_of_fold).mean()
         ratios.append(errors / np.square(targets - targets.mean(axis=0)).mean())
-        assert not fitted.weights.any()
+        assert fitted.departures.tasks < 0.1
     assert np.mean(ratios) > 0.99
 
 
 def test_what_words_tell_is_learnt_and_predicted_out_of_fold(dense):
     truth = np.random.default_rng(7).normal(size=(40, 2))
     targets = dense @ truth
-    nothing = np.zeros(150, np.int64)
-    evidence = Evidence(sparse(dense), np.arange(150) % 5, nothing, np.zeros((150, 0)))
-    fitted = fit_head(evidence, targets, (0.1, 1.0, 100.0))
-    assert fitted.model_penalty == 0.1
+    evidence = Evidence(sparse(dense), 40, np.arange(150) % 5, np.zeros((150, 0)))
+    fitted = fit_head(evidence, targets)
+    assert fitted.departures.words > 3
+    assert fitted.departures.shape == fitted.departures.tasks == 0
     errors = np.square(targets - fitted.out_of_fold).mean()
     assert errors < 0.2 * np.square(targets - targets.mean(axis=0)).mean()
+
+
+def test_the_head_is_the_mean_of_the_process(dense):
+    """With the trust it names, the prediction is the textbook's: K (K + I)⁻¹ y."""
+    draw = np.random.default_rng(8)
+    tasks = np.eye(3)[draw.integers(0, 3, 150)]
+    targets = (
+        dense[:, :1] * [[2.0, -2.0]] + tasks @ draw.normal(size=(3, 2)) + draw.normal(size=(150, 2))
+    )
+    fitted = fit_head(Evidence(sparse(dense), 30, np.arange(150) % 5, tasks), targets)
+    mean = fitted.head.mean
+    residual = targets - mean
+    shared = residual.mean(axis=1, keepdims=True)
+    expected = mean.copy()
+    for part, trust in ((residual - shared, fitted.departures), (shared, fitted.levels)):
+        kernel = trust.tasks * tasks @ tasks.T + trust.words * dense[:, :30] @ dense[:, :30].T
+        kernel += trust.shape * dense[:, 30:] @ dense[:, 30:].T
+        expected = expected + kernel @ np.linalg.solve(kernel + np.eye(150), part)
+    found = fitted.head.predict(tasks, sparse(dense).times(fitted.weights))
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+def test_dense_columns_stand_beside_sparse_ones(dense):
+    beside = np.random.default_rng(9).normal(size=(150, 4)).astype(np.float32)
+    both = sparse(dense).beside(beside)
+    np.testing.assert_allclose(both.dense(), np.hstack([dense, beside]), atol=1e-6)
+    scales = np.arange(44, dtype=np.float32)
+    np.testing.assert_allclose(both.scaled(scales).dense(), both.dense() * scales, atol=1e-5)
+    assert sparse(dense).beside(beside[:, :0]).shape == (150, 40)
 
 
 def test_a_text_without_evidence_has_the_odds_of_the_tasks(dense):
