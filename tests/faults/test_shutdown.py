@@ -64,14 +64,13 @@ def test_streams_and_answers_under_way_end_well_and_nobody_new_is_let_in(
     tmp_path: Path, times: int
 ) -> None:
     with draining(tmp_path, paced, 20) as gateway, ThreadPoolExecutor(4) as pool:
+        whole = pool.submit(gateway.ask, "wait 4")
         streams = [pool.submit(gateway.ask, "Hi", stream=True) for _ in range(3)]
-        time.sleep(0.5)
-        whole = pool.submit(gateway.ask, "wait")
-        time.sleep(0.2)
+        wait_until(lambda: gateway.metric("thalamus_inflight") == 4)
         for _ in range(times):
             gateway.process.send_signal(signal.SIGTERM)
             wait_until(lambda: refuses(gateway))
-        assert whole.result(10).status_code == 200
+        assert whole.result(15).status_code == 200
         for stream in streams:
             text = stream.result(10).text
             assert text.count('"content": "a"') == CHUNKS

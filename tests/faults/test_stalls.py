@@ -31,10 +31,11 @@ STALL_S = 3.0
 
 
 async def paced(connection: Connection) -> None:
-    """A stream with an event every quarter of a second; an answer at once, or soon if told to wait."""
+    """A stream with an event every quarter of a second; an answer at once, or after ``wait S``."""
     if not connection.request.body.get("stream"):
-        if connection.request.body["messages"][0]["content"] == "wait":
-            await asyncio.sleep(0.5)
+        word, _, seconds = connection.request.body["messages"][0]["content"].partition(" ")
+        if word == "wait":
+            await asyncio.sleep(float(seconds))
         await connection.write(completion())
         return
     await connection.write(STREAM_HEAD)
@@ -64,7 +65,7 @@ def test_what_was_under_way_when_the_process_stood_still_ends_well(tmp_path: Pat
         idle_files = open_files(gateway)
         streams = [pool.submit(gateway.ask, "Hi", stream=True) for _ in range(5)]
         time.sleep(0.4)
-        whole = pool.submit(gateway.ask, "wait")
+        whole = pool.submit(gateway.ask, "wait 0.5")
         uploading = socket.create_connection(("127.0.0.1", gateway.port))
         body = b'{"model":"auto","messages":[{"role":"user","content":"Hi"}]}'
         head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
