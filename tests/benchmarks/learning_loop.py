@@ -177,7 +177,7 @@ class Setting:
     """How much is asked and explored, and how many scored requests each step wants."""
 
     batch: int = 1_000
-    batches: int = 10
+    batches: int = 6
     explored: float = 0.4
     min_shadow: int = 500
     seed: int = 0
