@@ -9,8 +9,10 @@ import json
 import math
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,25 @@ def keyed_gateway(folder: Path) -> Iterator[tuple[GatewayProcess, str]]:
         yield gateway, made.stdout.strip()
 
 
+@contextmanager
+def steady_traffic(gateway: GatewayProcess, keyed: GatewayProcess, key: str) -> Iterator[None]:
+    """One of each, again and again beside what is asked: rates look back ten seconds only."""
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.wait(0.2):
+            one_of_each(gateway)
+            assert keyed.ask("Hi", key, routing={"router": "ensemble"}).status_code == 200
+
+    with ThreadPoolExecutor(1) as asking:
+        traffic = asking.submit(ask)
+        try:
+            yield
+        finally:
+            is_over.set()
+        traffic.result()
+
+
 def check_the_scatter(prometheus: str) -> None:
     """On the chart of the router and its baselines everybody stands where the prices put them."""
     title = "The router, its baselines, and each model alone"
@@ -182,13 +203,14 @@ def test_every_query_returns_data(tmp_path: Path) -> None:
             tmp_path, f"127.0.0.1:{gateway.port}", f"127.0.0.1:{keyed.port}"
         ) as prometheus,
     ):
-        deadline_s = time.monotonic() + 60
-        silent = queries
-        while silent and time.monotonic() < deadline_s:
-            one_of_each(gateway)
-            assert keyed.ask("Hi", key, routing={"router": "ensemble"}).status_code == 200
-            time.sleep(0.5)
-            silent = [(name, query) for name, query in silent if not has_data(prometheus, query)]
+        with steady_traffic(gateway, keyed, key):
+            deadline_s = time.monotonic() + 90
+            silent = queries
+            while silent and time.monotonic() < deadline_s:
+                time.sleep(0.5)
+                silent = [
+                    (name, query) for name, query in silent if not has_data(prometheus, query)
+                ]
         assert not silent
 
         # Numbers, not only data: what Prometheus says is what the clients saw.

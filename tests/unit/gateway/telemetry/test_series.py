@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -72,6 +72,7 @@ def test_a_line_that_is_being_written_is_left_for_the_next_scrape(tmp_path: Path
     assert value(metrics, "scorer_failures_total") == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1000), max_size=50))
 def test_a_histogram_counts_each_observation_below_its_bound(observed: list[float]) -> None:
     metrics = Metrics()
