@@ -26,7 +26,7 @@ class BlendEncoder:
 
     ``shape_mean`` and ``shape_scale``, (SHAPES,), standardise a shape to the training prompts';
     ``shape_share`` is its mean squared length there, the words' being one, and 0 leaves it out.
-    What a shape does not tell counts as the mean, and a text of no characters has no shape.
+    What a shape does not tell counts as the mean, and a blank text has no shape.
     Raises ValueError when the sizes disagree.
     """
 
@@ -56,7 +56,7 @@ class BlendEncoder:
 
     def encode(self, text: str) -> tuple[Rows, Weights]:
         rows, weights = self.words.encode(text)
-        if not self.shape_share or not text:
+        if not self.shape_share or not text.strip():
             return rows, weights
         standard = (shape_of(text) - self.shape_mean) / self.shape_scale
         standard = np.clip(np.nan_to_num(standard), -_FAR, _FAR)

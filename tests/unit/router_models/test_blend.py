@@ -37,6 +37,7 @@ def test_without_a_share_and_without_a_text_there_is_no_shape():
     encoder = fit(0.0)
     np.testing.assert_array_equal(encoder.encode(TEXTS[0])[0], encoder.words.encode(TEXTS[0])[0])
     assert fit().encode("")[0].size == 0
+    np.testing.assert_array_equal(fit().encode(" \n")[0], fit().words.encode(" \n")[0])
 
 
 def test_a_shape_far_out_is_bounded():
