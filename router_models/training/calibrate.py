@@ -81,7 +81,9 @@ def isotonic_map(raw: Vector, scores: Vector) -> Vector:
         while blocks and blocks[-1][1] >= block[1]:
             block = _pooled(blocks.pop(), block)
         blocks.append(block)
-    at, mean = np.array([b[0] for b in blocks]), np.array([b[1] for b in blocks])
+    at = np.array([b[0] for b in blocks])
+    # Scores that were completed (training.logged) may lie outside [0, 1], and so may a bin's mean.
+    mean = np.clip([b[1] for b in blocks], 0.0, 1.0)
     at = np.concatenate([[0.0], at, [1.0]])
     ends = max(0.0, mean[0] - at[1]), min(1.0, mean[-1] + 1.0 - at[-2])
     mean = np.concatenate([[ends[0]], mean, [ends[1]]])

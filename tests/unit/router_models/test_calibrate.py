@@ -44,6 +44,15 @@ def test_a_map_rises_strictly_within_bounds_whatever_it_is_fitted_on(raw, random
     assert fitted.max() <= 1
 
 
+def test_completed_scores_outside_the_scale_leave_quality_inside_it():
+    raw, scores, *_ = drawn(400)
+    loud = 0.95 + 4.0 * (scores - scores.mean())  # as errors divided by small chances are
+    fitted = isotonic_map(raw.ravel(), loud.ravel())
+    assert fitted.min() >= 0.0
+    assert fitted.max() <= 1.0
+    assert np.all(np.diff(fitted) > 0)
+
+
 @given(arrays(float, (5, 4), elements=SHARES))
 def test_a_shared_map_changes_no_choice(raw):
     maps = np.tile(isotonic_map(*(a.ravel() for a in drawn(200)[:2])), (4, 1))
