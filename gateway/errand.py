@@ -378,7 +378,8 @@ class Errand:
             duration_ms=(pipeline.clock.monotonic_s() - self._received_s) * 1e3,
         )
         self._leave()
-        self._caller.settle(row.total_tokens, row.cost_nanos or 0)
+        if self._caller.hold is not None:
+            self._caller.settle(row.total_tokens, row.cost_nanos or 0)
         pipeline.ledger.enter(row, way.compared)
 
     def _identity(self) -> dict[str, str]:

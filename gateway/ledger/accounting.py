@@ -131,7 +131,8 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def total_tokens(self) -> int:
-        return self.usage.total_tokens + sum(other.usage.total_tokens for other in self.spent)
+        beside = sum(other.usage.total_tokens for other in self.spent) if self.spent else 0
+        return self.usage.total_tokens + beside
 
 
 class Book(Protocol):
