@@ -284,17 +284,16 @@ def _add_learning(subcommands: argparse._SubParsersAction[argparse.ArgumentParse
         default="squared",
         help="what is learnt: how well every model does, or beside it which does better",
     )
-    train.add_argument(
-        "--steps", type=_count, default=200, help="of fine-tuning, at most; it may stop earlier"
-    )
+    train.add_argument("--steps", type=_count, default=200, help="of fine-tuning, at most")
     train.add_argument("--seed", type=_count, default=0)
+    train.add_argument("--steady", action="store_true", help="a router that reads prompts thrice")
     train.add_argument("--prices", type=Path, help=_PRICES)
     train.set_defaults(
         run=lambda a: commands.train_command(
             a.data,
             a.out,
             router=a.router,
-            options=TrainingOptions(seed=a.seed, encoder=a.encoder, loss=a.loss, steps=a.steps),
+            options=TrainingOptions(a.seed, a.encoder, a.loss, a.steps, steady=a.steady),
             rule=a.rule,
             reporting=commands.Reporting(prices=read_prices(a.prices) if a.prices else None),
         )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from router_models.encoders.storage import is_slow
 from router_models.perceptive.model import to_quality
-from router_models.steady import ONCE, USUALLY_SKIPPED
+from router_models.steady import ONCE, THRICE
 from router_models.suite import RouterSuite
 from router_models.training.calibrate import fit_calibration, fit_stacking
 from router_models.training.checkpoint import Checkpoint
@@ -78,7 +78,7 @@ def train_suite(
             for kind, quality in raw.items()
         },
         # A sentence encoder takes as long for every reading.
-        ONCE if is_slow(perceived.router.encoder) else USUALLY_SKIPPED,
+        THRICE if options.steady and not is_slow(perceived.router.encoder) else ONCE,
     )
     pilots_told = None if fitted is None else _told(fitted)
     return suite, SuiteReport(perceived.report, refinement, pilots_told)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from router_models.artifact import load_suite, save
-from router_models.steady import ONCE, USUALLY_SKIPPED
+from router_models.steady import ONCE, THRICE
 from router_models.training.dataset import read_routing_data
 from router_models.training.suite import train_suite
+from router_models.training.train import TrainingOptions
 from router_models.types import ArtifactError
 from tests.benchmarks.published import macro, pair_apgr
 from tests.unit.router_models.conftest import WORDS, outcome_rows
@@ -25,7 +26,7 @@ def suite(tmp_path_factory):
 
     path = tmp_path_factory.mktemp("rows") / "d.parquet"
     pq.write_table(pa.Table.from_pylist(outcome_rows()), path)
-    return train_suite(read_routing_data(path).training())[0]
+    return train_suite(read_routing_data(path).training(), TrainingOptions(steady=True))[0]
 
 
 def lead(suite, prompt):
@@ -35,7 +36,7 @@ def lead(suite, prompt):
 
 def test_a_prefix_turns_one_reading_and_not_the_median(suite):
     once = replace(suite, skipped=ONCE)
-    assert suite.skipped == USUALLY_SKIPPED
+    assert suite.skipped == THRICE
     assert lead(once, BRIEF) < -0.5
     assert lead(once, f"{PREFIX} {BRIEF}") > 0
     assert lead(suite, f"{PREFIX} {BRIEF}") == pytest.approx(lead(suite, BRIEF), abs=0.05)
@@ -52,7 +53,7 @@ def test_every_kind_and_the_perceived_tokens_come_from_the_whole(suite):
 
 
 def test_an_artifact_keeps_how_often_it_reads(suite, tmp_path):
-    for skipped in (USUALLY_SKIPPED, ONCE):
+    for skipped in (THRICE, ONCE):
         saved = save(replace(suite, skipped=skipped), tmp_path / "a", training={}, metrics={})
         assert saved.skipped == load_suite(tmp_path / "a").skipped == skipped
 
