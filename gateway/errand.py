@@ -39,8 +39,9 @@ from gateway.upstream.answers import (
 )
 from gateway.upstream.attempts import Attempt, Tried
 from gateway.upstream.backend import BackendHandle
+from gateway.upstream.connection import NO_BEGINNING, NO_END, LeanConnection
 from gateway.upstream.dispatch import MAX_ANSWER_BYTES
-from gateway.upstream.lean import NO_BEGINNING, NO_END, LeanClient, LeanConnection
+from gateway.upstream.lean import LeanClient
 from gateway.upstream.plain_answer import renamed
 from gateway.upstream.usage import NOTHING_TOLD, TokenUsage
 

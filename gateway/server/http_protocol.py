@@ -27,6 +27,7 @@ from gateway.errors import (
     OutOfFiles,
     ReceiptTimeout,
 )
+from gateway.same_head import SameHead, remember
 from gateway.strands import Cancellable, Strand
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -114,6 +115,9 @@ class GuardedHttp(HttpToolsProtocol):
         #: The headers of the request, by lower-case name.
         self.fields: dict[str, str] = {}
         self._is_usual = False
+        #: Messages begun on this connection, and the head of the last one, where it may be said again.
+        self._messages = 0
+        self._same: SameHead | None = None
         self._is_in_head = False
         self._is_receiving = False
         self._head_bytes = 0
@@ -138,6 +142,15 @@ class GuardedHttp(HttpToolsProtocol):
         self._watch_idleness(self._patience_s)
 
     def data_received(self, data: bytes) -> None:
+        is_between = not self._is_receiving and (self.cycle is None or self.cycle.response_complete)
+        if is_between and self._same is not None and self._take_same(self._same, data):
+            return
+        begun = self._messages
+        self._feed(data)
+        if is_between and not self._is_receiving and self._messages == begun + 1:
+            self._remember(data)
+
+    def _feed(self, data: bytes) -> None:
         continues_head = self._is_in_head
         try:
             self.parser.feed_data(data)
@@ -157,6 +170,35 @@ class GuardedHttp(HttpToolsProtocol):
         elif self._receipt_timer is not None:
             self._stop_receipt_timer()
 
+    def _remember(self, data: bytes) -> None:
+        """Keep the head of a request that came in one piece, if its next one could begin alike."""
+        cycle: object = self.cycle
+        self._same = None
+        if (
+            isinstance(cycle, TrafficCycle)
+            and cycle.is_usual
+            and cycle.is_post
+            and cycle.keep_alive
+        ):
+            self._same = remember(data, self.fields, self.url.partition(b"?")[0])
+
+    def _take_same(self, same: SameHead, data: bytes) -> bool:
+        """Take a request in whose head the parser has read before; False when it is none."""
+        body = same.body_of(data)
+        if body is None or self._gateway.is_draining:
+            return False
+        self.fields = {**same.fields, "content-length": str(len(body))}
+        cycle = TrafficCycle(self, self._gateway.data_routes[same.path], keep_alive=True)
+        cycle.is_usual = cycle.is_received = True
+        self.cycle = cast(RequestResponseCycle, cycle)
+        try:
+            cycle.receive(body)
+        except BodyTooLarge as error:
+            cycle.refuse(error)
+        else:
+            cycle.begin(self)
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_receipt_timer()
         for cycle in (self.cycle, *(queued for queued, _ in self.pipeline)):
@@ -170,6 +212,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._is_in_head = self._is_receiving = True
+        self._messages += 1
         self._head_bytes = 0
         # The scope of ASGI is left to who takes that way.
         self.url = b""

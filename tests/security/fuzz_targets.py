@@ -18,7 +18,8 @@ from gateway.decision.request import parse_request
 from gateway.errors import GatewayError
 from gateway.upstream.answers import read_refusal
 from gateway.upstream.backend import BackendHandle
-from gateway.upstream.lean import LeanClient, LeanConnection
+from gateway.upstream.connection import LeanConnection
+from gateway.upstream.lean import LeanClient
 from gateway.upstream.sse import SseParser
 from gateway.upstream.usage import TokenUsage
 from gateway.upstream.wires.wire import Wire

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.errors import BadUpstreamAnswer, ConnectFailed, FirstByteTimeout
+from gateway.upstream.connection import HIGH_WATER_BYTES
 from gateway.upstream.deadlines import Deadlines
-from gateway.upstream.lean import HIGH_WATER_BYTES, LeanClient, LeanResponse
+from gateway.upstream.lean import LeanClient, LeanResponse
 from tests.fakes.backend import (
     Connection,
     ScriptedBackend,
