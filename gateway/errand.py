@@ -125,6 +125,7 @@ class Errand:
         "_cost_usd",
         "_decision_id",
         "_go_on",
+        "_is_asking",
         "_is_over",
         "_kept_in",
         "_overhead_s",
@@ -141,6 +142,7 @@ class Errand:
     #: By the connection's own clock.
     _sent_s: float
     _decision_id: str
+    _is_asking: bool
     _kept_in: set[Cancellable]
 
     def __init__(
@@ -187,6 +189,7 @@ class Errand:
         pipeline.ledger.open_errands += 1
         pipeline.dispatcher.note_request()
         self._connection = connection
+        self._is_asking = True
         self._received_s = laps[0]
         self._overhead_s = now_s - laps[0]
         self._decision_id = new_id("dec_")
@@ -227,7 +230,8 @@ class Errand:
             _log.exception("request %s failed", self._reply.request_id)
             self._close(is_reusable=False)
             self._reply.fail_now(GatewayError("an internal error occurred"), self._identity())
-            self._account("error", None, GatewayError.code)
+            if not self._is_over:
+                self._account("error", None, GatewayError.code)
 
     def _meaning_of(self, error: Exception) -> Exception:
         """What went wrong: an error whose words break off is still what its status says."""
@@ -335,6 +339,10 @@ class Errand:
         self._successor = self._go_on(tried)
 
     def _close(self, *, is_reusable: bool) -> None:
+        """Give the connection back; a second call changes nothing."""
+        if not self._is_asking:
+            return
+        self._is_asking = False
         self._connection.wait.let_go()
         self._client.release(self._connection, reusable=is_reusable)
         self._backend.health.inflight -= 1
@@ -381,7 +389,7 @@ class Errand:
         self._leave()
         if self._caller.hold is not None:
             self._caller.settle(row.total_tokens, row.cost_nanos or 0)
-        pipeline.ledger.enter(row, way.compared)
+        pipeline.ledger.enter_soon(row, way.compared)
 
     def _identity(self) -> dict[str, str]:
         return {"x-request-id": self._reply.request_id}

@@ -24,7 +24,6 @@ from gateway.decision.scoring import KEPT_ASKS, LONGEST_KEPT_ASK, Predictions
 from gateway.decision.standing import StandingDecisions, is_simple
 from gateway.errand import Errand, GoOn, PlainQuestion, PlainReply, Turn, Way
 from gateway.errors import UNREADABLE_JSON, GatewayError
-from gateway.ledger.accounting import nanos_of
 from gateway.ledger.savings import compare
 from gateway.pipeline import Pipeline
 from gateway.routing_headers import routing_headers
@@ -139,8 +138,7 @@ class Express:
         if way is None or backend is None:
             return None
         tokens, cost_usd = _expected(way, question)
-        held = question.prompt_tokens + round(tokens)
-        caller = let_in(principal, held, nanos_of(cost_usd) or 0)
+        caller = let_in(principal, question.prompt_tokens + tokens, cost_usd)
         if caller is None:
             return None
         errand = Errand(self._pipeline, reply, go_on, way, backend, caller, cost_usd)

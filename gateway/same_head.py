@@ -7,7 +7,6 @@ parser made of it once holds again, so it need not be asked: comparing bytes cos
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 import msgspec
 
@@ -25,7 +24,7 @@ class SameHead(msgspec.Struct, frozen=True):
 
     before: bytes
     after: bytes
-    fields: Mapping[str, str]
+    fields: dict[str, str]
     path: bytes = b""
 
     def body_of(self, data: bytes) -> bytes | None:
@@ -42,7 +41,7 @@ class SameHead(msgspec.Struct, frozen=True):
         return data[body_at:]
 
 
-def remember(data: bytes, fields: Mapping[str, str], path: bytes = b"") -> SameHead | None:
+def remember(data: bytes, fields: dict[str, str], path: bytes = b"") -> SameHead | None:
     """Remember the head of ``data``, exactly one message that the parser took in whole.
 
     None where a length other than one in plain digits frames its body.

@@ -5,6 +5,7 @@ It must never lose a row or write one twice: a reservation settles exactly once.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
@@ -160,6 +161,7 @@ class Ledger:
         self._open: dict[str, Reservation] = {}
         #: Requests under way that enter their own row; see express.py.
         self.open_errands = 0
+        self._waiting: list[tuple[LedgerRow, Comparison | None]] = []
         self.recent = recent
 
     @property
@@ -243,6 +245,17 @@ class Ledger:
         self.enter(row, compared)
         self._judge(row, reservation.decision)
         return row
+
+    def enter_soon(self, row: LedgerRow, compared: Comparison | None) -> None:
+        """``enter`` when the event loop turns: those of one turn cost less together."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._enter_waiting)
+        self._waiting.append((row, compared))
+
+    def _enter_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for row, compared in waiting:
+            self.enter(row, compared)
 
     def enter(self, row: LedgerRow, compared: Comparison | None) -> None:
         """Write a finished request down, in everything that keeps or counts them."""

@@ -14,7 +14,6 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from gateway.api.data_path import DataRoute
 from gateway.api.exchange import NO_BOUNDS, Exchange
 from gateway.app import Gateway
 from gateway.clock import CATCH_UP_S, has_stalled
@@ -23,11 +22,10 @@ from gateway.errors import (
     GatewayError,
     HeadersTooLarge,
     InvalidRequest,
-    MethodNotAllowed,
-    OutOfFiles,
     ReceiptTimeout,
 )
 from gateway.same_head import SameHead, remember
+from gateway.server.traffic_cycle import TrafficCycle
 from gateway.strands import Cancellable, Strand
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -37,7 +35,6 @@ UNSERVED_S = 1.0
 _HEAD_TOO_LARGE = HeadersTooLarge(
     f"send at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes of them"
 )
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: The event loop's clock ticks in milliseconds, and a timer may come within one.
 _TIMER_GRAIN_S = 0.01
 #: Names of headers as clients write them, in lower case; looked up, not made anew for each request.
@@ -52,56 +49,6 @@ _FIELD_NAMES = {
     )
     for spelled in (name, name.title())
 }
-
-
-class _NobodyWaits:
-    """Stands in for the event that uvicorn sets for a reader of the body."""
-
-    def set(self) -> None: ...
-
-
-class TrafficCycle(Exchange):
-    """An exchange in the place where uvicorn's protocol keeps what it is answering."""
-
-    message_event = _NobodyWaits()
-    disconnected = False
-    expects_continue = False
-    is_post = True
-    has_room = True
-    work: Cancellable | None = None
-    _has_turn = False
-
-    def __init__(self, protocol: GuardedHttp, route: DataRoute, *, keep_alive: bool) -> None:
-        super().__init__(protocol, protocol.fields, route.bounds, keep_alive=keep_alive)
-        self._route = route
-
-    def refuse(self, error: GatewayError) -> None:
-        """Answer at once; what still arrives of the body is ignored."""
-        self.fail_now(error, {"x-request-id": self.request_id})
-
-    def begin(self, protocol: GuardedHttp) -> None:
-        """Take the turn on the connection: earlier requests on it are answered."""
-        if self.has_left:
-            return
-        self._has_turn = True
-        try:
-            if not self.has_room:
-                raise OutOfFiles("the gateway serves as many connections as its open files allow")
-            if not self.is_post:
-                raise MethodNotAllowed("this route takes POST")
-            self.check_headers()
-        except GatewayError as error:
-            self.refuse(error)
-            return
-        if self.is_received:
-            self.work = self._route.start(self, protocol.loop, protocol.strands)
-        elif self.expects_continue:
-            protocol.transport.write(_CONTINUE)
-
-    def end_receipt(self, protocol: GuardedHttp) -> None:
-        self.is_received = True
-        if self._has_turn and not self.response_complete:
-            self.work = self._route.start(self, protocol.loop, protocol.strands)
 
 
 class GuardedHttp(HttpToolsProtocol):
@@ -196,7 +143,7 @@ class GuardedHttp(HttpToolsProtocol):
         except BodyTooLarge as error:
             cycle.refuse(error)
         else:
-            cycle.begin(self)
+            cycle.set_out(self)  # its headers were checked when they were read
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:

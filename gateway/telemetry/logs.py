@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -135,5 +136,6 @@ def request_line(row: Row) -> bytes:
     return head.encode() + _encode(row)[1:] + b"\n"
 
 
+@lru_cache(maxsize=8)
 def _timestamp(at_s: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.errors import GatewayError
-from gateway.tenancy.limits import Hold
+from gateway.tenancy.limits import NANOS_PER_USD, Hold
 from gateway.tenancy.principals import Principal
 
 
@@ -33,14 +33,15 @@ class Caller(msgspec.Struct):
             self.principal.meter.release(self.hold)
 
 
-def let_in(principal: Principal, tokens: int, nanos: int) -> Caller | None:
+def let_in(principal: Principal, tokens: float, cost_usd: float | None) -> Caller | None:
     """Hold what a request may use; None where it is refused, or others have to be asked."""
     meter = principal.meter
     if meter is None:
         return Caller(principal)
     try:
         meter.check()
-        hold = meter.hold_at_once(tokens, nanos)
+        nanos = 0 if cost_usd is None else round(cost_usd * NANOS_PER_USD)
+        hold = meter.hold_at_once(round(tokens), nanos)
     except GatewayError:  # told by who asks again
         return None
     return None if hold is None else Caller(principal, hold)

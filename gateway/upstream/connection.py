@@ -157,7 +157,8 @@ class LeanConnection(asyncio.Protocol):
                 self.abort()
                 return
         if is_first and self.is_reusable and self.status == 200:
-            self._same = remember(data, self.headers)
+            told = {k: v for k, v in self.headers.items() if k != "content-length"}
+            self._same = remember(data, told)
         self.wait.wake()
 
     def _take_same(self, same: SameHead, data: bytes) -> bool:
@@ -165,7 +166,7 @@ class LeanConnection(asyncio.Protocol):
         body = same.body_of(data)
         if body is None:
             return False
-        self.headers = {**same.fields, "content-length": str(len(body))}
+        self.headers = same.fields
         self.status = 200
         self.has_head = self.is_complete = self._keeps_alive = True
         self._pieces.append(body)

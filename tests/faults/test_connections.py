@@ -160,3 +160,47 @@ async def test_a_whole_answer_that_nobody_reads_is_given_up(stage: Stage) -> Non
     with contextlib.suppress(ConnectionError):
         assert len(await reader.read()) < 20_000_000
     writer.close()
+
+
+async def test_heads_said_again_and_heads_that_are_not_quite_the_same(stage: Stage) -> None:
+    """One kept connection: what was read of a head holds for the same bytes, and for no others."""
+    stage.first.scripts.clear()
+    stage.first.will(says(completion()))
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+
+    def said(text: str, more: bytes = b"") -> bytes:
+        body = json.dumps({**ASK, "messages": [{"role": "user", "content": text}]}).encode()
+        return HEAD + more + b"content-length: %d\r\n\r\n%b" % (len(body), body)
+
+    async def heard() -> tuple[bytes, dict[str, object]]:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+        return head, json.loads(await reader.readexactly(length))
+
+    async def ask(*pieces: bytes) -> bytes:
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.01)
+        head, _ = await heard()
+        return head.partition(b"\r\n")[0]
+
+    asked = []
+    for text in ("one", "and another one", "x" * 5_000, "one"):
+        assert await ask(said(text)) == b"HTTP/1.1 200 OK"
+        asked.append(text)
+    whole = said("in pieces")
+    assert await ask(whole[:40], whole[40:-5], whole[-5:]) == b"HTTP/1.1 200 OK"
+    assert await ask(said("with a flag", b"x-routing-objective: cheap\r\n")) == b"HTTP/1.1 200 OK"
+    assert await ask(said("again")) == b"HTTP/1.1 200 OK"
+    writer.write(said("two") + said("at once"))
+    assert [(await heard())[0][:15] for _ in range(2)] == [b"HTTP/1.1 200 OK"] * 2
+    asked += ["in pieces", "with a flag", "again", "two", "at once"]
+    assert await ask(said("before"), said("")) == b"HTTP/1.1 200 OK"
+    await heard()
+    texts = [r.body["messages"][0]["content"] for r in stage.first.requests]
+    assert texts == [*asked, "before", ""]
+
+    malformed = said("x").replace(b"content-length: ", b"content-length: +")
+    writer.write(malformed)
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 400")
+    writer.close()
