@@ -10,6 +10,7 @@ pipeline, and so is every request whose first backend failed: it then goes on to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import inf
 from typing import Annotated, Literal
 
@@ -21,7 +22,7 @@ from gateway.decision.endpoints import CHAT
 from gateway.decision.features import CHARS_PER_TOKEN, PromptFeatures
 from gateway.decision.flags import ModelRequest, parse_flags, plain_auto
 from gateway.decision.scoring import KEPT_ASKS, LONGEST_KEPT_ASK, Predictions
-from gateway.decision.standing import StandingDecisions, is_simple
+from gateway.decision.standing import decide_standing, is_simple
 from gateway.errand import Errand, GoOn, PlainQuestion, PlainReply, Turn, Way
 from gateway.errors import UNREADABLE_JSON, GatewayError
 from gateway.ledger.savings import compare
@@ -117,7 +118,8 @@ class Express:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._standing = StandingDecisions(pipeline.catalog, pipeline.decider, pipeline.scorer)
+        self._stand = partial(decide_standing, pipeline.catalog, pipeline.decider, pipeline.scorer)
+        #: By the model that was named, until the router is another one.
         self._ways: dict[str, Way] = {}
         self._decided: dict[tuple[str, str, int, int | None], _Decided] = {}
 
@@ -149,23 +151,18 @@ class Express:
 
     def _way(self, question: PlainQuestion, laps: list[float]) -> Way | None:
         """Who answers; None where that has to be decided with more than is known here."""
-        auto = plain_auto(question.model)
-        if auto is None:
-            return self._standing_way(question)
-        return self._decided_way(question, auto, laps)
-
-    def _standing_way(self, question: PlainQuestion) -> Way | None:
-        standing = self._standing.of(question.model)
-        if standing is None:
-            return None
-        window = standing.model.config.context_tokens
-        if window is not None and question.context_tokens > window:
-            return None
         way = self._ways.get(question.model)
-        if way is None or way.decision is not standing.decision:
+        if way is None or way.decision.policy_version != self._pipeline.decider.version:
+            auto = plain_auto(question.model)
+            if auto is not None:
+                return self._decided_way(question, auto, laps)
+            standing = self._stand(question.model)
+            if standing is None:
+                return None
             way = _way(standing.model, standing.decision, standing.output_tokens)
             self._ways[question.model] = way
-        return way
+        window = way.model.config.context_tokens
+        return way if window is None or question.context_tokens <= window else None
 
     def _decided_way(
         self, question: PlainQuestion, auto: ModelRequest, laps: list[float]

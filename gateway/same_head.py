@@ -19,6 +19,8 @@ _LONGEST = 4_096
 class SameHead(msgspec.Struct, frozen=True):
     """What the parser said of a head: ``fields`` by lower-case name, and a request's ``path``.
 
+    ``fields`` serve many messages and are not to be changed; ``content-length`` is not among them.
+
     ``before`` and ``after`` are its bytes around the digits of ``content-length``.
     """
 

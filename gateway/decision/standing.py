@@ -24,39 +24,21 @@ class Standing(msgspec.Struct, frozen=True):
     output_tokens: float
 
 
-class StandingDecisions:
-    """Made when a model is first asked for, and anew when the router is another one."""
-
-    def __init__(self, catalog: Catalog, decider: Decider, scorer: Scorer) -> None:
-        self._catalog = catalog
-        self._decider = decider
-        self._scorer = scorer
-        self._version = ""
-        self._standing: dict[str, Standing] = {}
-
-    def of(self, model: str) -> Standing | None:
-        """None where a request for this model has to be decided on its own, or refused."""
-        if self._version != self._decider.version:
-            self._version = self._decider.version
-            self._standing.clear()
-        return self._standing.get(model) or self._decide(model)
-
-    def _decide(self, name: str) -> Standing | None:
-        model = self._catalog.models.get(name)
-        if model is None or not is_simple(model):
-            return None
-        request = ModelRequest(pinned=name)
-        prior = self._scorer.prior
-        features = PromptFeatures("", 1, None, Needs())
-        try:
-            decision = self._decider.decide(
-                CHAT, request, parse_flags(request, {}, {}), features, prior
-            )
-        except GatewayError:  # nobody can be asked just now
-            return None
-        tokens = prior.of(name, model.config.quality_prior).output_tokens
-        standing = self._standing[name] = Standing(model, decision, tokens)
-        return standing
+def decide_standing(
+    catalog: Catalog, decider: Decider, scorer: Scorer, name: str
+) -> Standing | None:
+    """Decide once for a model; None where each request for it is decided on its own, or refused."""
+    model = catalog.models.get(name)
+    if model is None or not is_simple(model):
+        return None
+    request = ModelRequest(pinned=name)
+    prior = scorer.prior
+    features = PromptFeatures("", 1, None, Needs())
+    try:
+        decision = decider.decide(CHAT, request, parse_flags(request, {}, {}), features, prior)
+    except GatewayError:  # nobody can be asked just now
+        return None
+    return Standing(model, decision, prior.of(name, model.config.quality_prior).output_tokens)
 
 
 def is_simple(model: CatalogModel) -> bool:

@@ -127,14 +127,15 @@ class GuardedHttp(HttpToolsProtocol):
             and cycle.is_post
             and cycle.keep_alive
         ):
-            self._same = remember(data, self.fields, self.url.partition(b"?")[0])
+            told = {k: v for k, v in self.fields.items() if k != "content-length"}
+            self._same = remember(data, told, self.url.partition(b"?")[0])
 
     def _take_same(self, same: SameHead, data: bytes) -> bool:
         """Take a request in whose head the parser has read before; False when it is none."""
         body = same.body_of(data)
         if body is None or self._gateway.is_draining:
             return False
-        self.fields = {**same.fields, "content-length": str(len(body))}
+        self.fields = same.fields
         cycle = TrafficCycle(self, self._gateway.data_routes[same.path], keep_alive=True)
         cycle.is_usual = cycle.is_received = True
         self.cycle = cast(RequestResponseCycle, cycle)
