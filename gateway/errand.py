@@ -78,19 +78,12 @@ class PlainReply(Protocol):
 GoOn = Callable[[Tried | None], Cancellable]
 
 
-class Turn(msgspec.Struct, gc=False):
-    """A message that is text alone."""
-
-    role: str
-    content: str
-
-
 class PlainQuestion(msgspec.Struct, frozen=True):
     """``limit`` is the most tokens that the answer may have."""
 
     body: bytes
     model: str
-    messages: list[Turn]
+    messages: list[dict[str, str]]
     prompt_tokens: int
     limit: int | None
 

@@ -9,7 +9,6 @@ pipeline, and so is every request whose first backend failed: it then goes on to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from math import inf
 from typing import Annotated, Literal
@@ -23,7 +22,7 @@ from gateway.decision.features import CHARS_PER_TOKEN, PromptFeatures
 from gateway.decision.flags import ModelRequest, parse_flags, plain_auto
 from gateway.decision.scoring import KEPT_ASKS, LONGEST_KEPT_ASK, Predictions
 from gateway.decision.standing import decide_standing, is_simple
-from gateway.errand import Errand, GoOn, PlainQuestion, PlainReply, Turn, Way
+from gateway.errand import Errand, GoOn, PlainQuestion, PlainReply, Way
 from gateway.errors import UNREADABLE_JSON, GatewayError
 from gateway.ledger.savings import compare
 from gateway.pipeline import Pipeline
@@ -34,6 +33,7 @@ from gateway.upstream.attempts import Attempt, Trail
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.balance import ordered
 from policies.types import Needs
+from router_models.prompt_text import ask_of
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -60,7 +60,8 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _usual = msgspec.json.Decoder(_Usual)
-_messages = msgspec.json.Decoder(list[Turn])
+#: Text alone: a part, a call of a tool or anything else that is no string is for the long way.
+_messages = msgspec.json.Decoder(list[dict[str, str]])
 
 
 def _read(body: bytes) -> PlainQuestion:
@@ -72,19 +73,6 @@ def _read(body: bytes) -> PlainQuestion:
         limit = asked.max_completion_tokens
     prompt_tokens = len(bytes(asked.messages)) // CHARS_PER_TOKEN + 1
     return PlainQuestion(body, asked.model, messages, prompt_tokens, limit)
-
-
-def ask_of_turns(messages: Sequence[Turn]) -> str:
-    """The human's ask; see ``router_models.prompt_text.ask_of``, which reads any message."""
-    fallback = ""
-    for message in reversed(messages):
-        text = message.content
-        if not text.strip():
-            continue
-        if message.role == "user":
-            return text
-        fallback = fallback or text
-    return fallback
 
 
 #: How long a decision is repeated for the same ask.
@@ -171,7 +159,7 @@ class Express:
         if self._pipeline.scorer.is_slow:  # it reads beside the event loop
             return None
         clock = self._pipeline.clock
-        ask = ask_of_turns(question.messages)
+        ask = ask_of(question.messages)
         parsed = parse_flags(auto, {}, {})
         laps += (clock.monotonic_s(),) * 2
         predictions = self._pipeline.scorer.score(ask, parsed.flags.router)

@@ -56,4 +56,5 @@ def remember(data: bytes, fields: dict[str, str], path: bytes = b"") -> SameHead
     if len(lengths) != 1 or int(lengths[0][1]) != len(data) - body_at:
         return None
     length = lengths[0]
-    return SameHead(data[: length.start(1)], data[length.end(1) : body_at], fields, path)
+    told = {name: value for name, value in fields.items() if name != "content-length"}
+    return SameHead(data[: length.start(1)], data[length.end(1) : body_at], told, path)

@@ -24,7 +24,7 @@ from gateway.upstream.answers import Pricer
 from gateway.upstream.attempts import Attempt, Trail
 from gateway.upstream.health import BackendHealth
 from gateway.upstream.stream import Progress
-from gateway.upstream.usage import TokenUsage
+from gateway.upstream.usage import NOTHING_TOLD, TokenUsage
 from policies.types import RoutingFlags
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ def _broken_limits(row: LedgerRow, flags: RoutingFlags) -> Iterator[str]:
 def _estimate(reservation: Reservation) -> TokenUsage:
     """Count what was seen where the backend never told: an event carries about one token."""
     if reservation.progress.events == 0:
-        return TokenUsage(is_estimated=True)
+        return NOTHING_TOLD
     return TokenUsage(
         prompt_tokens=reservation.prompt_tokens,
         completion_tokens=reservation.progress.events,

@@ -127,8 +127,7 @@ class GuardedHttp(HttpToolsProtocol):
             and cycle.is_post
             and cycle.keep_alive
         ):
-            told = {k: v for k, v in self.fields.items() if k != "content-length"}
-            self._same = remember(data, told, self.url.partition(b"?")[0])
+            self._same = remember(data, self.fields, self.url.partition(b"?")[0])
 
     def _take_same(self, same: SameHead, data: bytes) -> bool:
         """Take a request in whose head the parser has read before; False when it is none."""

@@ -157,8 +157,7 @@ class LeanConnection(asyncio.Protocol):
                 self.abort()
                 return
         if is_first and self.is_reusable and self.status == 200:
-            told = {k: v for k, v in self.headers.items() if k != "content-length"}
-            self._same = remember(data, told)
+            self._same = remember(data, self.headers)
         self.wait.wake()
 
     def _take_same(self, same: SameHead, data: bytes) -> bool:
