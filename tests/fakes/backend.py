@@ -217,7 +217,7 @@ async def scripted_backend(
         finally:
             del backend._sockets[task]
 
-    backend._server = await asyncio.start_server(serve, host, 0, ssl=tls)
+    backend._server = await asyncio.start_server(serve, host, 0, ssl=tls, backlog=4096)
     backend.port = backend._server.sockets[0].getsockname()[1]
     try:
         yield backend

@@ -57,7 +57,7 @@ async def scrapes(stage: Stage, stop: asyncio.Event) -> list[float]:
 async def test_a_thousand_streams_end_as_they_should_and_leave_nothing() -> None:
     rng = random.Random(11)
     leaves = {number: rng.randrange(1, EVENTS) for number in range(CROWD) if rng.random() < 0.5}
-    async with stage_with(first_token_s=20, idle_s=20, send_s=20) as stage:
+    async with stage_with(connect_s=20, first_token_s=20, idle_s=20, send_s=20) as stage:
         rows: deque[LedgerRow] = deque()
         stage.parts.ledger.recent = rows
         for backend in (stage.first, stage.second):
