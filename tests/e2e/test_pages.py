@@ -15,7 +15,16 @@ from tests.unit.gateway.ledger.test_saved import known_log, write
 
 ROOT = Path(__file__).parents[2]
 #: Pages with blocks to run, and how many: one that lost its mark must not go unseen.
-PAGES = {"production.md": 4, "security.md": 1, "faq.md": 3, "savings.md": 1, "keys.md": 1}
+PAGES = {
+    "production.md": 4,
+    "security.md": 1,
+    "faq.md": 3,
+    "savings.md": 1,
+    "keys.md": 1,
+    "operations.md": 4,
+    "flags.md": 2,
+    "policies.md": 1,
+}
 _END = '[ -z "$(jobs -p)" ] || { kill $(jobs -p); wait; }'
 
 
@@ -40,8 +49,8 @@ def prepare(page: str, folder: Path) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_the_page_runs(page: str, demo: Demo, tmp_path: Path) -> None:
-    port = str(free_port())
-    blocks = [block.replace("8095", port) for block in blocks_of(page)]
+    port, admin_port = str(free_port()), str(free_port())
+    blocks = [b.replace("8095", port).replace("8096", admin_port) for b in blocks_of(page)]
     assert len(blocks) == PAGES[page]
     prepare(page, tmp_path)
     done = subprocess.run(
