@@ -12,7 +12,8 @@ from rich.table import Table
 
 from gateway.config import load_config
 from gateway.errors import ConfigError, GatewayError
-from gateway.learning.versions import History, VersionStore
+from gateway.learning.steps import read_report
+from gateway.learning.versions import History, VersionStore, describe_learning
 from gateway.settings import Config
 
 _SHORTEST_WAIT_S = 10.0
@@ -53,11 +54,11 @@ def run_command(config_path: Path, *, every_s: float | None = None) -> None:
     step; in an endless run an error is printed and the next step tries again.
     """
     if every_s is None:
-        _take_step(load_config(config_path))
+        _take_step(load_config(config_path), None)
         return
     while True:
         try:
-            _take_step(load_config(config_path))
+            _take_step(load_config(config_path), every_s)
         except (GatewayError, ValueError) as error:
             print(f"thalamus: {error}", flush=True)
         time.sleep(every_s)
@@ -65,11 +66,16 @@ def run_command(config_path: Path, *, every_s: float | None = None) -> None:
 
 def status_command(config_path: Path, *, as_json: bool) -> None:
     """Print every version. Raises ConfigError when there is no section ``learning``."""
-    history = _store(load_config(config_path)).read()
+    config = load_config(config_path)
+    store = _store(config)
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(history.document())).decode())
-    else:
-        print_history(history)
+        print(msgspec.json.format(msgspec.json.encode(describe_learning(config))).decode())
+        return
+    print_history(store.read())
+    report = read_report(store.folder)
+    if report is not None:
+        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(report.ended_s))
+        print(f"last step, {when}: {report.said}")
 
 
 def change_command(config_path: Path, action: str, version_id: str) -> None:
@@ -107,13 +113,11 @@ def print_history(history: History, console: Console | None = None) -> None:
     (console or Console()).print(table)
 
 
-def _take_step(config: Config) -> None:
+def _take_step(config: Config, every_s: float | None) -> None:
     # Training code is loaded by those who train alone.
     from gateway.learning.rounds import Learner
 
-    step = Learner(config).run_round()
-    named = f"{step.version} is {step.stage}: " if step.version else ""
-    print(f"{named}{step.reason}", flush=True)
+    print(Learner(config, every_s=every_s).run_round().told(), flush=True)
 
 
 def _store(config: Config) -> VersionStore:

@@ -20,6 +20,7 @@ from gateway.decision.reload import watch_artifact
 from gateway.decision.scoring import LoadedRouters, Scorer, load_routers
 from gateway.decision.sessions import Sessions
 from gateway.errors import ConfigError
+from gateway.learning.published import watch_learning
 from gateway.ledger.accounting import RECENT_ROWS, Ledger, LedgerRow
 from gateway.ledger.book import LedgerBook
 from gateway.ledger.decision_log import DecisionLog, open_decision_log
@@ -108,8 +109,10 @@ class Parts:
         self.metrics.policy_info.labels(self.decider.version).set(1)
 
     def yield_to(self, heir: Parts) -> None:
-        """Take the policy, and backends that ``heir`` does not have, out of the metrics."""
+        """Take the policy, and what ``heir`` does not have, out of the metrics."""
         self.metrics.policy_info.labels(self.decider.version).set(0)
+        if heir.config.learning != self.config.learning:
+            self.metrics.learning.forget()
         kept = {(model.name, backend.name) for model, backend in heir.catalog.backends}
         for model, backend in self.catalog.backends:
             if (model.name, backend.name) not in kept:
@@ -124,6 +127,9 @@ class Parts:
         if isinstance(self.door, KeyDoor):
             self.tasks.spawn("keys", self.door.keep_up())
         self.tasks.spawn("router", watch_artifact(self.config, self.adopt_routers))
+        if (section := self.config.learning) is not None:
+            watch = watch_learning(section, self.config.models, self.metrics.learning)
+            self.tasks.spawn("learning", watch)
         self.standing.admission.set_limits(self.config.server)
         self.standing.process_watch.publish_more = self.publish_backend_states
         self.metrics.policy_info.labels(self.decider.version).set(1)

@@ -154,6 +154,33 @@ def _judgement() -> dict[str, list[object]]:
     }  # fmt: skip
 
 
+def _learning() -> dict[str, list[object]]:
+    """Does thalamus learn run, on what, and what came of it?"""
+    return {
+        "Does it learn from its traffic?": [
+            lines("Since the last step", "s",
+                  Query("time() - max by (result) "
+                        "(thalamus_learning_last_step_timestamp_seconds > 0)", "{{result}}"),
+                  Query("max(thalamus_learning_step_every_seconds)", "told to take one every"),
+                  text="Of thalamus learn, a process of its own; a step that trains takes longer"),
+            lines("Scores to learn from", "short",
+                  Query("max by (model, source) (thalamus_learning_labels)",
+                        "{{model}}, {{source}}"),
+                  Query("max by (source) (thalamus_learning_prompts)", "prompts, {{source}}"),
+                  text="log: by /v1/feedback; measured: the files of learning.data, as thalamus "
+                       "collect writes them"),
+            lines("Better than the router in force, held out", "percentunit",
+                  Query("max by (bound) (thalamus_learning_gain)", "{{bound}}"),
+                  text="Of the version judged last, with its interval; it is published when all of "
+                       "it lies above zero, twice"),
+            lines("Versions: published, refused, in shadow", "short",
+                  Query("max by (stage) (thalamus_learning_versions)", "{{stage}}"),
+                  Query("(time() - max(thalamus_learning_promoted_timestamp_seconds)) / 86400",
+                        "days that the one in force has served")),
+        ],
+    }  # fmt: skip
+
+
 def _limits() -> dict[str, list[object]]:
     """What it could not honour, and how long it took."""
     return {
@@ -176,5 +203,5 @@ def _limits() -> dict[str, list[object]]:
 
 
 def routing() -> object:
-    sections = _choices() | _comparison() | _judgement() | _limits()
+    sections = _choices() | _comparison() | _judgement() | _learning() | _limits()
     return board("routing", "Routing", "Where do prompts go, why, and is it worth it?", sections)

@@ -32,15 +32,18 @@ def add_learning_routes(app: FastAPI, gateway: Gateway) -> None:
     def promote(id: VersionId) -> dict[str, Any]:
         """Bring a version into force, whatever it was found to be; served by within seconds."""
         now_s = gateway.parts.clock.wall_s()
-        return store().promote(id, "promoted by an operator", now_s).document()
+        store().promote(id, "promoted by an operator", now_s)
+        return learning()
 
     @app.post("/admin/learning/reject")
     def reject(id: VersionId) -> dict[str, Any]:
         """Turn a version down, so that it is not promoted by itself."""
-        return store().reject(id, "rejected by an operator").document()
+        store().reject(id, "rejected by an operator")
+        return learning()
 
     @app.post("/admin/learning/rollback")
     def roll_back(id: VersionId) -> dict[str, Any]:
         """Return to a version that was in force before."""
         now_s = gateway.parts.clock.wall_s()
-        return store().roll_back(id, "an operator rolled back to it", now_s).document()
+        store().roll_back(id, "an operator rolled back to it", now_s)
+        return learning()

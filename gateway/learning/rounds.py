@@ -10,17 +10,20 @@ import fcntl
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
 from gateway.decision.scoring import LoadedRouters
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, GatewayError
 from gateway.learning.judgement import FEW_REQUESTS, Evidence, judge_on_log, judge_on_measured
 from gateway.learning.outcomes import Outcome, logged_scores, read_outcomes
 from gateway.learning.replayed import Chooser, as_logged, chooser_of, routers_at
+from gateway.learning.steps import Labels, StepReport, read_report, write_report
 from gateway.learning.versions import History, Measures, Stage, Version, VersionStore
 from gateway.learning_settings import Learning
 from gateway.settings import Config
@@ -45,11 +48,23 @@ class Step:
     stage: Stage | None
     reason: str
 
+    def told(self) -> str:
+        named = f"{self.version} is {self.stage}: " if self.version else ""
+        return f"{named}{self.reason}"
+
 
 class Learner:
-    """Rounds over one configuration. ``clock_s`` tells seconds since the epoch."""
+    """Rounds over one configuration. ``clock_s`` tells seconds since the epoch.
 
-    def __init__(self, config: Config, clock_s: Callable[[], float] = time.time) -> None:
+    ``every_s`` is how often the caller takes one, None where it does not say; it is only told on.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clock_s: Callable[[], float] = time.time,
+        every_s: float | None = None,
+    ) -> None:
         """Raises ConfigError when there is nothing to learn from."""
         if config.learning is None:
             raise ConfigError("there is no section learning: add learning: {folder: DIR}")
@@ -62,28 +77,57 @@ class Learner:
         self._config = config
         self._section: Learning = config.learning
         self._clock_s = clock_s
+        self._every_s = every_s
+        #: What there was to learn from, as far as this round has read it.
+        self._logged: Labels | None = None
+        self._measured: Labels | None = None
         self.store = VersionStore(self._section.folder)
 
     def run_round(self) -> Step:
-        """Take one step. Raises ConfigError, LogUnreadable, DataError or ArtifactError.
+        """Take one step and leave a report of it.
 
-        Another process that learns into the same folder is an error, too.
+        Raises ConfigError, LogUnreadable, DataError or ArtifactError. Another process that learns
+        into the same folder is an error, too.
         """
         with self._alone():
-            self._begin()
-            now_s = self._clock_s()
-            outcomes = self._read_log()
-            history = self.store.read()
-            if history.in_shadow is not None:
-                return self._look_at_shadow(history, history.in_shadow, outcomes)
-            if (left := _not_judged(history)) is not None:
-                return self._judge(history, left, self._held_out(outcomes), self._read_measured())
-            last_s = max((v.created_s for v in history.versions if v.train_prompts), default=0.0)
-            fresh = sum(o.score is not None and o.record.at_s > last_s for o in outcomes)
-            if fresh < self._section.min_scored and not self._has_new_data(last_s):
-                wanted = self._section.min_scored
-                return Step(None, None, f"waits: {fresh} newly scored requests of {wanted}")
-            return self._train(history, outcomes, now_s)
+            try:
+                step = self._take_step()
+            except (GatewayError, ValueError) as error:
+                self._report(str(error), is_good=False)
+                raise
+            self._report(step.told(), is_good=True)
+            return step
+
+    def _take_step(self) -> Step:
+        self._begin()
+        now_s = self._clock_s()
+        outcomes = self._read_log()
+        history = self.store.read()
+        if history.in_shadow is not None:
+            return self._look_at_shadow(history, history.in_shadow, outcomes)
+        if (left := _not_judged(history)) is not None:
+            return self._judge(history, left, self._held_out(outcomes), self._read_measured())
+        last_s = max((v.created_s for v in history.versions if v.train_prompts), default=0.0)
+        fresh = sum(o.score is not None and o.record.at_s > last_s for o in outcomes)
+        if fresh < self._section.min_scored and not self._has_new_data(last_s):
+            wanted = self._section.min_scored
+            return Step(None, None, f"waits: {fresh} newly scored requests of {wanted}")
+        return self._train(history, outcomes, now_s)
+
+    def _report(self, said: str, *, is_good: bool) -> None:
+        """Leave what became of this round; what it did not read is as it was last."""
+        before = read_report(self._section.folder) or StepReport(said="", is_good=True)
+        ended = {"good_s" if is_good else "failed_s": self._clock_s()}
+        report = msgspec.structs.replace(
+            before,
+            said=said,
+            is_good=is_good,
+            every_s=self._every_s,
+            logged=self._logged or before.logged,
+            measured=self._measured or before.measured,
+            **ended,
+        )
+        write_report(self._section.folder, report)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -121,13 +165,23 @@ class Learner:
 
     def _read_log(self) -> list[Outcome]:
         log = self._config.decision_log
-        return [] if log is None or not log.prompts else read_outcomes(log.path)
+        outcomes = [] if log is None or not log.prompts else read_outcomes(log.path)
+        scored = [o for o in outcomes if o.score is not None]
+        by_model = Counter(o.record.served for o in scored)
+        self._logged = Labels(len({o.prompt for o in scored}), dict(by_model))
+        return outcomes
 
     def _has_new_data(self, since_s: float) -> bool:
         return any(path.stat().st_mtime > since_s for path in self._section.data if path.exists())
 
     def _read_measured(self) -> list[RoutingData]:
-        return [read_routing_data(path) for path in self._section.data]
+        measured = [read_routing_data(path) for path in self._section.data]
+        by_model: Counter[str] = Counter()
+        for data in measured:
+            counts = np.count_nonzero(~np.isnan(data.scores), axis=0).tolist()
+            by_model.update(dict(zip(data.models, counts, strict=True)))
+        self._measured = Labels(sum(len(data.prompts) for data in measured), dict(by_model))
+        return measured
 
     def _in_force(self, history: History) -> tuple[Chooser, LoadedRouters]:
         """The router that serves; where there is none, the predictions as logged."""

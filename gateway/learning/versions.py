@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.errors import UNREADABLE_JSON, ConfigError, InvalidRequest, NotFound, quoted
+from gateway.learning.steps import read_report
 from gateway.settings import Config
 from router_models.artifact import load_suite
 from router_models.types import ArtifactError
@@ -130,7 +131,7 @@ class VersionStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._link = folder / "active"
-        self._state = folder / "state.json"
+        self.state = folder / "state.json"
 
     def artifact(self, version_id: str) -> Path:
         """Where a version's artifact lies."""
@@ -253,8 +254,9 @@ class VersionStore:
                 history = self.read()
                 if self._read_state().pending is not None:
                     self._write(_State(versions=history.versions))
-                for left in self.folder.glob("*.partial"):
-                    left.unlink() if left.is_symlink() or left.is_file() else shutil.rmtree(left)
+                for name in (self._link.name, self.state.stem):
+                    for left in self.folder.glob(f"{name}.*.partial"):
+                        left.unlink()
                 yield history
         except OSError as error:
             text = f"learning.folder: cannot write {self.folder}: {error.strerror or error}"
@@ -271,25 +273,25 @@ class VersionStore:
 
     def _read_state(self) -> _State:
         try:
-            state = msgspec.json.decode(self._state.read_bytes(), type=_State)
+            state = msgspec.json.decode(self.state.read_bytes(), type=_State)
         except FileNotFoundError:
             return _State()
         except OSError as error:
-            text = f"learning.folder: cannot read {self._state}: {error.strerror}"
+            text = f"learning.folder: cannot read {self.state}: {error.strerror}"
             raise ConfigError(text) from error
         except UNREADABLE_JSON as error:
-            raise ConfigError(f"learning.folder: {self._state}: {error}") from error
+            raise ConfigError(f"learning.folder: {self.state}: {error}") from error
         if state.format != FORMAT:
-            raise ConfigError(f"{self._state}: format {state.format}; this build reads {FORMAT}")
+            raise ConfigError(f"{self.state}: format {state.format}; this build reads {FORMAT}")
         return state
 
     def _write(self, state: _State) -> None:
-        partial = self._state.with_name(f"state.{secrets.token_hex(4)}.partial")
+        partial = self.state.with_name(f"state.{secrets.token_hex(4)}.partial")
         with partial.open("wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(state)) + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(self._state)
+        partial.replace(self.state)
         self._settle_on_disk()
 
     def _settle_on_disk(self) -> None:
@@ -311,5 +313,8 @@ def describe_learning(config: Config) -> dict[str, Any]:
     Raises ConfigError when the history cannot be read.
     """
     if config.learning is None:
-        return {"enabled": False, "active": None, "versions": []}
-    return VersionStore(config.learning.folder).read().document()
+        return {"enabled": False, "active": None, "versions": [], "last_step": None}
+    folder = config.learning.folder
+    report = read_report(folder)
+    last_step = None if report is None else report.document()
+    return {**VersionStore(folder).read().document(), "last_step": last_step}

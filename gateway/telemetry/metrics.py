@@ -21,6 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from gateway.telemetry.comparisons import Comparisons
 from gateway.telemetry.finished import FinishedRequest, Usage
 from gateway.telemetry.judgements import Judgements
+from gateway.telemetry.learning import LearningGauges
 from gateway.telemetry.registry import Registry
 from gateway.telemetry.series import Counter, Family, Store
 from gateway.telemetry.signals import SignalGauges
@@ -109,6 +110,7 @@ class Metrics:
         self._declare_decisions(self._registry)
         self.comparisons = Comparisons(self._registry)
         self.judgements = Judgements(self._registry)
+        self.learning = LearningGauges(self._registry)
         self._declare_traffic(self._registry)
         self._declare_backends(self._registry)
         self._declare_process(self._registry)

@@ -27,6 +27,9 @@ class Labelled(Generic[T]):
             series = self._series[values] = self._make(values)
         return series
 
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._series.values())
+
 
 class Registry:
     """Declares metrics under the common prefix and gives their numbers over all processes."""

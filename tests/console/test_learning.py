@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from playwright.sync_api import expect
 
+from gateway.learning.steps import StepReport, write_report
 from gateway.learning.versions import Measures, Version, VersionStore
 from router_models.artifact import DEFAULT, load_suite
 from router_models.pilot_commands import remove_model_command
@@ -50,6 +51,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
         )
         store.keep(version, artifact)
     store.promote(names[0], "it was there first", 1.79e9)
+    write_report(folder, StepReport(said="waits: 12 newly scored", is_good=True, good_s=1.79e9))
     return folder, names
 
 
@@ -89,6 +91,7 @@ def test_a_reader_sees_each_version_and_changes_none(
     expect(rows.nth(1).locator(".worse")).to_contain_text("−0.020, between −0.040 to −0.001")
     expect(rows.nth(2).locator(".better")).to_contain_text("+0.031")
     expect(rows.nth(3)).to_contain_text("in force")
+    expect(page.locator("main")).to_contain_text("ago: waits: 12 newly scored")
     expect(page.locator("main").get_by_role("button")).to_have_count(0)
     assert violations(page, app_modules / "axe-core" / "axe.min.js") == []
 

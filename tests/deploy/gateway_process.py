@@ -121,9 +121,11 @@ class GatewayProcess:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         return httpx2.post(url, json=body, headers=headers, trust_env=False, timeout=10)
 
-    def score(self, request_id: str, score: float) -> httpx2.Response:
+    def score(self, request_id: str, score: float, key: str = "") -> httpx2.Response:
         body = {"request_id": request_id, "score": score}
-        return httpx2.post(f"{self.url}/v1/feedback", json=body, trust_env=False, timeout=10)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        url = f"{self.url}/v1/feedback"
+        return httpx2.post(url, json=body, headers=headers, trust_env=False, timeout=10)
 
     def metric(self, name: str) -> float:
         """The sum of all series of a metric."""

@@ -84,6 +84,6 @@ def test_without_the_section_nothing_is_learnt(tmp_path: Path) -> None:
     section = admin(tmp_path)
     with running_gateway(tmp_path, admin=section) as gateway:
         shown = httpx2.get(f"{gateway.url}/console/api/learning", trust_env=False).json()
-        assert shown == {"enabled": False, "active": None, "versions": []}
+        assert shown == {"enabled": False, "active": None, "versions": [], "last_step": None}
         answer = Operator(section["port"]).ask("POST", "/learning/promote", json={"id": "a"})
         assert answer.json()["error"]["code"] == "learning_not_configured"

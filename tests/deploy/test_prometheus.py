@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -28,6 +30,9 @@ from tests.e2e.conftest import free_port
 pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(300)]
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy/prometheus"
+LIBRARY = Path(__file__).parents[2] / "router_models/datasets/expert_library.parquet"
+#: Prompts of each split that are learnt from and judged on: enough for a router, and quick.
+OF_EACH_SPLIT = 150
 #: What Grafana puts in place of its variables.
 VARIABLES = {
     "$__rate_interval": "10s",
@@ -127,7 +132,7 @@ def one_of_each(gateway: GatewayProcess) -> None:
 
 @contextmanager
 def keyed_gateway(folder: Path) -> Iterator[tuple[GatewayProcess, str]]:
-    """A gateway with a trained router and a key that has a budget; and the key."""
+    """A gateway with a trained router, which learns, and a key that has a budget; and the key."""
     keys = folder / "keys.db"
     made = subprocess.run(
         [THALAMUS, "keys", "--file", keys, "create", "me", "--budget-usd-per-day", "5"],
@@ -135,9 +140,36 @@ def keyed_gateway(folder: Path) -> Iterator[tuple[GatewayProcess, str]]:
         text=True,
         check=True,
     )
-    more = {"auth": {"mode": "keys", "keys": str(keys)}, "router": {"artifact": "default"}}
-    with running_gateway(folder, **more) as gateway:
+    more = {
+        "auth": {"mode": "keys", "keys": str(keys)},
+        "router": {"artifact": "default"},
+        "decision_log": {"path": str(folder / "decisions.jsonl"), "prompts": True},
+        "learning": {"folder": str(folder / "learning"), "data": [str(few_outcomes(folder))]},
+    }
+    with running_gateway(folder, **more) as gateway, learning_beside(folder):
         yield gateway, made.stdout.strip()
+
+
+def few_outcomes(folder: Path) -> Path:
+    """Some of what the shipped experts were measured at, which are models that no gateway here has."""
+    table = pq.read_table(LIBRARY)
+    of_split = [
+        [r for r in table.to_pylist() if r["split"] == split] for split in ("train", "test")
+    ]
+    rows = [row for rows in of_split for row in rows[: 5 * OF_EACH_SPLIT]]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / "measured.parquet")
+    return folder / "measured.parquet"
+
+
+@contextmanager
+def learning_beside(folder: Path) -> Iterator[None]:
+    """`thalamus learn` as it runs beside a gateway."""
+    words = [THALAMUS, "learn", "--config", folder / "thalamus.yaml", "run", "--every", "10"]
+    with (folder / "learn.log").open("wb") as sink, subprocess.Popen(words, stdout=sink) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
 
 
 @contextmanager
@@ -148,7 +180,9 @@ def steady_traffic(gateway: GatewayProcess, keyed: GatewayProcess, key: str) -> 
     def ask() -> None:
         while not is_over.wait(0.2):
             one_of_each(gateway)
-            assert keyed.ask("Hi", key, routing={"router": "ensemble"}).status_code == 200
+            answer = keyed.ask("Hi", key, routing={"router": "ensemble"})
+            assert answer.status_code == 200
+            assert keyed.score(answer.headers["x-request-id"], 0.8, key).status_code == 200
 
     with ThreadPoolExecutor(1) as asking:
         traffic = asking.submit(ask)
@@ -176,6 +210,28 @@ def check_the_scatter(prometheus: str) -> None:
     assert at["random"] == pytest.approx((at["always large"] + at["always small"]) / 2, rel=0.2)
     assert found["quality"]["always_best"] == pytest.approx(0.9, abs=0.05)
     assert found["quality"]["always small"] == pytest.approx(0.6, abs=0.05)
+
+
+def check_the_learning(prometheus: str) -> None:
+    """The boards tell what the learner read, and what it made of it."""
+
+    def told(metric: str, label: str, match: str = "") -> dict[str, float]:
+        found = series(prometheus, f"thalamus_learning_{metric}{{{match}}}")
+        return {s["metric"].get(label, ""): float(s["value"][1]) for s in found}
+
+    assert told("prompts", "source")["measured"] == 2 * OF_EACH_SPLIT
+    measured = told("labels", "model", 'source="measured"')
+    assert measured == {"large": 0, "small": 0, "other": 5 * 2 * OF_EACH_SPLIT}
+    assert told("labels", "model", 'source="log"')["large"] > 0
+    stages = told("versions", "stage")
+    assert stages.pop("promoted") == 1, "what served when learning began"
+    assert sum(stages.values()) == 1, "and what was learnt"
+    gain = told("gain", "bound")
+    assert -1 < gain["low"] <= gain["mean"] <= gain["high"] < 1
+    assert told("step_every_seconds", "") == {"": 10}
+    since_s = time.time() - told("last_step_timestamp_seconds", "result")["ok"]
+    assert 0 < since_s < 60
+    assert not series(prometheus, 'ALERTS{alertname="ThalamusLearningStalled"}')
 
 
 def test_promtool_accepts_the_rules_and_sees_each_alert_fire() -> None:
@@ -225,3 +281,4 @@ def test_every_query_returns_data(tmp_path: Path) -> None:
             one_of_each(gateway)
         time.sleep(2)  # until it is scraped
         check_the_scatter(prometheus)
+        check_the_learning(prometheus)

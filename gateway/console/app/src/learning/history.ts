@@ -25,6 +25,7 @@ export interface Learning {
   enabled: boolean;
   active: { id: string; since_s: number | null; metrics: Measures } | null;
   versions: Version[];
+  last_step: { ended_s: number; is_good: boolean; said: string; every_s: number | null } | null;
 }
 
 /** Whether this gateway learns at all; where it does not, there is nothing to show. */

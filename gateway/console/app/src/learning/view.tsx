@@ -16,6 +16,7 @@ export function LearningView() {
   return (
     <div class="stack">
       <InForce told={data} />
+      <LastStep told={data} />
       <Panel title="Versions of the router">
         {data.versions.length ? (
           <Versions told={data} changed={refresh} />
@@ -56,6 +57,20 @@ function InForce({ told }: { told: Learning }) {
       />
     </dl>
   );
+}
+
+function LastStep({ told }: { told: Learning }) {
+  const step = told.last_step;
+  if (!step) {
+    return (
+      <p class="hint">
+        No step was taken yet: start <code>thalamus learn run --every 3600</code> beside the gateway.
+      </p>
+    );
+  }
+  const when = `The last step, ${ago(Date.now() / 1000 - step.ended_s)} ago`;
+  if (!step.is_good) return <Notice tone="bad">{`${when}, failed: ${step.said}`}</Notice>;
+  return <p class="hint">{`${when}: ${step.said}`}</p>;
 }
 
 function signed(value: number | null | undefined): string {
