@@ -47,8 +47,8 @@ from router_models.evaluation.predictions import predict_all
 from router_models.training.dataset import RoutingData, read_routing_data
 from router_models.training.suite import train_suite
 from tests.benchmarks.learning_report import draw, table
+from tests.demo_process import THALAMUS, free_port
 from tests.deploy.gateway_process import answering_backend
-from tests.e2e.conftest import THALAMUS, free_port
 
 Matrix = NDArray[np.float64]
 

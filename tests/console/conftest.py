@@ -21,8 +21,8 @@ import yaml
 
 from gateway.tenancy.key_file import KeyFile
 from gateway.tenancy.keys import KeyPolicy, make_key
+from tests.demo_process import THALAMUS, Demo, free_port
 from tests.deploy.gateway_process import GatewayProcess
-from tests.e2e.conftest import THALAMUS, Demo, free_port, start_demo, stop_demo
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -43,17 +43,6 @@ MADE_UP = {
     "smollm2-135m-clinical": (0.15, 0.6, "2025-11-01"),
     "smollm2-135m-patents": (0.05, 0.2, "2025-02-01"),
 }
-
-
-@pytest.fixture(scope="session")
-def demo() -> Iterator[Demo]:
-    """What `make run` starts: open, without prices, without any set-up."""
-    running = start_demo(free_port())
-    try:
-        running.wait_until_ready()
-        yield running
-    finally:
-        stop_demo(running)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from router_models.artifact import DEFAULT, load_suite
 from router_models.pilot_commands import remove_model_command
 from tests.console.conftest import ADMIN_KEY, Operated, serve_operated
 from tests.console.test_access import violations
-from tests.e2e.conftest import Demo
+from tests.demo_process import Demo
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

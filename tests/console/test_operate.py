@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.console.conftest import ADMIN_KEY, Operated
-from tests.e2e.conftest import Demo
+from tests.demo_process import Demo
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

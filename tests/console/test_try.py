@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.console.conftest import Operated, serve_operated
-from tests.e2e.conftest import Demo
+from tests.demo_process import Demo
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 import yaml
 
-from tests.e2e.conftest import free_port
+from tests.demo_process import free_port
 from tests.fakes.backend import (
     STREAM_HEAD,
     WHOLE,

@@ -18,9 +18,9 @@ from typing import Any
 
 import httpx2
 
+from tests.demo_process import free_port
 from tests.deploy.chart import Manifest, container, gateway_config, pod
 from tests.deploy.gateway_process import THALAMUS, GatewayProcess
-from tests.e2e.conftest import free_port
 
 #: What the image's ENTRYPOINT is.
 ENTRYPOINT = str(THALAMUS)

@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.demo_process import free_port
 from tests.deploy.chart import MODELS, one, render
 from tests.deploy.gateway_process import GatewayProcess, running_gateway
 from tests.deploy.test_reload import wait_until
-from tests.e2e.conftest import free_port
 
 pytestmark = pytest.mark.charts
 

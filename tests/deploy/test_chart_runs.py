@@ -20,11 +20,11 @@ import pytest
 import redis
 
 from router_models.artifact import DEFAULT
+from tests.demo_process import free_port
 from tests.deploy.chart import gateway_config, one, pod, render
 from tests.deploy.gateway_process import GatewayProcess, answering_backend
 from tests.deploy.kubelet import Pod, running
 from tests.deploy.test_reload import Operator, wait_until
-from tests.e2e.conftest import free_port
 
 pytestmark = [pytest.mark.charts, pytest.mark.timeout(180)]
 

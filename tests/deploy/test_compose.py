@@ -19,9 +19,9 @@ import yaml
 
 from gateway.config import load_config, load_without_models
 from gateway.settings import Config
+from tests.demo_process import free_port
 from tests.deploy.test_chart_runs import answers
 from tests.deploy.test_reload import wait_until
-from tests.e2e.conftest import free_port
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

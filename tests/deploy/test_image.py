@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.demo_process import free_port
 from tests.deploy.gateway_process import GatewayProcess
-from tests.e2e.conftest import free_port
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(600)]
 

@@ -24,8 +24,8 @@ import pytest
 import yaml
 
 from deploy.grafana.generate import FOLDER
+from tests.demo_process import free_port
 from tests.deploy.gateway_process import THALAMUS, GatewayProcess, running_gateway
-from tests.e2e.conftest import free_port
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(300)]
 

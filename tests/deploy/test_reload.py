@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 import yaml
 
+from tests.demo_process import free_port
 from tests.deploy.gateway_process import running_gateway
-from tests.e2e.conftest import free_port
 
 ADMIN_KEY = "an-admin-key"
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.demo_process import free_port
 from tests.deploy.gateway_process import running_gateway
-from tests.e2e.conftest import free_port
 from tests.fakes.collector import FakeCollector, fake_collector
 
 HAS_ROTEL = importlib.util.find_spec("rotel") is not None

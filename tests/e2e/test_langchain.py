@@ -6,7 +6,7 @@ import pytest
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from tests.e2e.conftest import Demo
+from tests.demo_process import Demo
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.demo_process import THALAMUS
 from tests.deploy.gateway_process import GatewayProcess, running_gateway
 from tests.deploy.test_reload import wait_until
-from tests.e2e.conftest import THALAMUS
 from tests.unit.gateway.learning.traffic import World, kind_of
 
 #: The gateway's models: by its priors the large one is always better, which is wrong for law.

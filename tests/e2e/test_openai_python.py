@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from tests.e2e.conftest import Demo
+from tests.demo_process import Demo
 
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is 3 + 4?"}]
 

@@ -10,7 +10,7 @@ from anthropic import Anthropic
 from anthropic.types import MessageParam
 from openai import OpenAI
 
-from tests.e2e.conftest import Demo
+from tests.demo_process import Demo
 
 ASK = "Janet has 3 apples and buys 4 more. How many apples has she?"
 MESSAGES: list[MessageParam] = [{"role": "user", "content": ASK}]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.conftest import Demo
+from tests.demo_process import Demo
 
 NODE = Path(sys.executable).with_name("node")
 SCRIPT = Path(__file__).parent / "node" / "client.mjs"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.conftest import THALAMUS, Demo, free_port
+from tests.demo_process import THALAMUS, Demo, free_port
 from tests.unit.gateway.ledger.test_saved import known_log, write
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import THALAMUS, free_port, start_demo, stop_demo
+from tests.demo_process import THALAMUS, free_port, start_demo, stop_demo
 
 
 def children_of(pid: int) -> list[int]:

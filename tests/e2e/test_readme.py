@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.conftest import THALAMUS, Demo
+from tests.demo_process import THALAMUS, Demo
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import redis
 
-from tests.e2e.conftest import free_port
+from tests.demo_process import free_port
 
 
 @dataclass

@@ -192,7 +192,7 @@ def test_the_admin_port_tells_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "ledger.db"
     secret = tmp_path / "admin-key"
     secret.write_text("s3cret")
-    from tests.e2e.conftest import free_port
+    from tests.demo_process import free_port
 
     port = free_port()
     more = {**kept(path), "admin": {"port": port, "key": f"file:{secret}"}}

@@ -14,8 +14,8 @@ import pytest
 
 from gateway.tenancy.key_file import KeyFile
 from gateway.tenancy.keys import KeyPolicy, make_key
+from tests.demo_process import free_port
 from tests.deploy.gateway_process import GatewayProcess, answering_backend, running_gateway
-from tests.e2e.conftest import free_port
 from tests.fakes.backend import STREAM_HEAD, Connection, chunked, completion, event, json_answer
 from tests.faults.test_open_files import wait_until
 

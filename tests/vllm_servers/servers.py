@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import yaml
 
-from tests.e2e.conftest import free_port
+from tests.demo_process import free_port
 
 THALAMUS = Path(sys.executable).with_name("thalamus")
 QUIET = {

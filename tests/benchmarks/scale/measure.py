@@ -31,7 +31,7 @@ from gateway.bench.report import _machine as machine
 from gateway.settings import State
 from gateway.tenancy.keys import KeyPolicy, make_key
 from gateway.tenancy.store import StoredKeys
-from tests.e2e.conftest import free_port
+from tests.demo_process import free_port
 
 BENCH = Path(streams.__file__).parent
 KEYED = Path(__file__).with_name("keyed.lua")
