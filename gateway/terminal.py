@@ -59,6 +59,8 @@ def plot_front(candidates: list[dict[str, Any]], chosen: str) -> list[str]:
     if not known:
         return ["(no prices known: nothing to plot)"]
     costs = [c["predicted_cost_usd"] for c in known]
+    if len(known) > 1 and min(costs) == max(costs):
+        return [f"(all cost ${costs[0]:.6f}: nothing to plot quality against)"]
     qualities = [c["predicted_quality"] for c in known]
     grid = [[" "] * PLOT_WIDTH for _ in range(PLOT_HEIGHT)]
     for rank in ("·", "○", "●"):  # the later drawn stays on top
