@@ -98,13 +98,14 @@ def vllm_server(python: Path, model: Path, name: str, folder: Path, *flags: str)
 
 
 @contextmanager
-def gateway(folder: Path, models: Mapping[str, Any]) -> Iterator[Server]:
-    """``thalamus serve`` over ``models``, as they stand in its configuration."""
+def gateway(folder: Path, models: Mapping[str, Any], **sections: Any) -> Iterator[Server]:
+    """``thalamus serve`` over ``models``, as they stand in its configuration, with more of it."""
     port = free_port()
     settings = {
         "server": {"port": port, "drain_s": 20},
         "router": {"artifact": "none"},
         "models": dict(models),
+        **sections,
     }
     config = folder / f"thalamus-{port}.yaml"
     config.write_text(yaml.safe_dump(settings))
