@@ -78,6 +78,14 @@ def overview() -> object:
     })  # fmt: skip
 
 
+def _counted(kind: str) -> str:
+    """How fast a server's own counter grows; each gateway, and each of its models, tells the same."""
+    return (
+        "max by (backend) "
+        f'(rate(thalamus_backend_totals{{{BACKEND}, kind="{kind}"}}[$__rate_interval]))'
+    )
+
+
 def _told_by_servers() -> dict[str, list[object]]:
     """What vLLM says of its load, and our kernels of their work."""
     return {
@@ -90,6 +98,17 @@ def _told_by_servers() -> dict[str, list[object]]:
             lines("KV cache in use", "percentunit",
                   Query(f'max by (backend) (thalamus_backend_load{{{BACKEND}, signal="kv_usage"}})',
                         "{{backend}}")),
+            lines("Prompt tokens found in the prefix cache", "percentunit",
+                  Query(f"{_counted('prefix_hit_tokens')} "
+                        f"/ ({_counted('prefix_queried_tokens')} > 0)", "{{backend}}"),
+                  text="Low where conversations do not stay with their replica"),
+            lines("Requests put back for want of room", "reqps",
+                  Query(_counted("preemptions"), "{{backend}}"),
+                  text="Preemptions: what they had computed is computed again"),
+            lines("Time in the server's queue, mean", "s",
+                  Query(f"{_counted('queue_seconds')} / ({_counted('queued_requests')} > 0)",
+                        "{{backend}}"),
+                  text="Of requests that left it; part of the time to the first token"),
             lines("Tokens in our ledger, of those the server processed", "percentunit",
                   Query("min by (backend) "
                         f"(thalamus_usage_drift_ratio{{{BACKEND}}})", "{{backend}}"),

@@ -162,4 +162,8 @@ def board(uid: str, title: str, text: str, sections: dict[str, list[object]]) ->
         made = made.with_row(dashboard.Row(name))
         for panel in panels:
             made = made.with_panel(panel)
-    return made.build()
+    built = made.build()
+    # Links to a panel and who compares versions go by its number.
+    for at, panel in enumerate(built.panels, 1):
+        panel.id_val = at
+    return built

@@ -36,6 +36,14 @@ class SignalGauges:
             "signal",
             merge="max",
         )
+        self.totals = new.gauges(
+            "backend_totals",
+            "What the server counts since it started: tokens looked up and found in its prefix cache, "
+            "preemptions, seconds in its queue and requests that left it; take rates of it",
+            *by_backend,
+            "kind",
+            merge="max",
+        )
         self.experts = new.gauges(
             "backend_experts",
             "Work of our expert kernels: totals since the server started, means and shares of it",

@@ -33,6 +33,8 @@ def _publish_signals(metrics: Metrics, labels: tuple[str, str], signals: Signals
         gauges.load.labels(*labels, "kv_usage").set(signals.kv_usage)
     if signals.waiting is not None:
         gauges.queue_depth.labels(*labels).set(signals.waiting)
+    for kind, total in signals.totals.items():
+        gauges.totals.labels(*labels, kind).set(total)
     if signals.adapters is not None:
         gauges.load.labels(*labels, "adapters").set(len(signals.adapters.running))
     if signals.experts is not None:

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isnan
 
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)(?: \d+)?$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
+#: What a server has done since it started, by the names of its counters; older spellings last.
+_TOTALS = {
+    "prefix_queried_tokens": (
+        "vllm:prefix_cache_queries_total",
+        "vllm:gpu_prefix_cache_queries_total",
+    ),
+    "prefix_hit_tokens": ("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
+    "preemptions": ("vllm:num_preemptions_total",),
+    "queue_seconds": ("vllm:request_queue_time_seconds_sum",),
+    "queued_requests": ("vllm:request_queue_time_seconds_count",),
+}
 #: How the lines begin that are read. Most of a page are buckets of histograms, and a gateway with
 #: hundreds of backends would do little else than take them apart.
 _WANTED = (
@@ -23,6 +34,7 @@ _WANTED = (
     "vllm:gpu_cache_usage_perc",
     "vllm:lora_requests_info",
     *_TOKENS,
+    *(name for names in _TOTALS.values() for name in names),
     "thalamus_moe_",
 )
 
@@ -67,6 +79,8 @@ class Signals:
     experts: ExpertWork | None
     #: Prompt and completion tokens of all requests since the server started.
     tokens: float | None = None
+    #: Counters since the server started, by our names; those that it does not have are left out.
+    totals: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -96,7 +110,15 @@ def read_signals(text: str) -> Signals:
         adapters=_adapters(samples),
         experts=_experts(samples),
         tokens=_sum([value for name in _TOKENS for value in _values(samples, name)]),
+        totals=dict(_totals(samples)),
     )
+
+
+def _totals(samples: Samples) -> Iterator[tuple[str, float]]:
+    for kind, names in _TOTALS.items():
+        spelled = next((name for name in names if name in samples), None)
+        if spelled is not None:
+            yield kind, sum(_values(samples, spelled))
 
 
 def read_samples(text: str) -> Samples:

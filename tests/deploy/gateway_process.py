@@ -49,11 +49,30 @@ thalamus_moe_busiest_expert_share{layer="0",worker="0"} 0.25
 """
 
 
-def page_after(requests: int) -> str:
-    """What it says of itself when it has answered so many, as long as those of the fake."""
-    tokens = (("prompt", 10), ("generation", 4))
-    counted = [f"vllm:{kind}_tokens_total {number * requests}\n" for kind, number in tokens]
-    return VLLM_PAGE + "".join(counted)
+#: What grows with every request, as long as those of the fake.
+COUNTED = {
+    "vllm:prompt_tokens_total": 10,
+    "vllm:generation_tokens_total": 4,
+    "vllm:prefix_cache_queries_total": 10,
+    "vllm:prefix_cache_hits_total": 6,
+    "vllm:num_preemptions_total": 0.25,
+    "vllm:request_queue_time_seconds_sum": 0.5,
+    "vllm:request_queue_time_seconds_count": 1,
+}
+#: How vLLM called before what it calls otherwise now.
+FORMERLY = {
+    "vllm:kv_cache_usage_perc": "vllm:gpu_cache_usage_perc",
+    "vllm:prefix_cache_": "vllm:gpu_prefix_cache_",
+}
+
+
+def page_after(requests: int, *, is_old: bool = False) -> str:
+    """What it says of itself when it has answered so many; an old one in its own words."""
+    labels = '{engine="0",model_name="m"}'
+    page = VLLM_PAGE + "".join(f"{name}{labels} {n * requests}\n" for name, n in COUNTED.items())
+    for name, former in FORMERLY.items() if is_old else ():
+        page = page.replace(name, former)
+    return page
 
 
 async def _answers(connection: Connection) -> None:
@@ -76,8 +95,11 @@ async def _answers(connection: Connection) -> None:
 
 
 @contextmanager
-def answering_backend(act: Act = _answers) -> Iterator[str]:
-    """The URL of a backend that lives in a thread of its own and does ``act`` for every request."""
+def answering_backend(act: Act = _answers, *, is_old: bool = False) -> Iterator[str]:
+    """The URL of a backend that lives in a thread of its own and does ``act`` for every request.
+
+    ``is_old``: its metrics are called as vLLM's once were.
+    """
     ready, stop = threading.Event(), asyncio.Event()
     found: dict[str, Any] = {}
 
@@ -86,11 +108,11 @@ def answering_backend(act: Act = _answers) -> Iterator[str]:
             asked = itertools.count(1)
 
             async def counted(connection: Connection) -> None:
-                backend.metrics = page_after(next(asked))
+                backend.metrics = page_after(next(asked), is_old=is_old)
                 await act(connection)
 
             backend.will(counted)
-            backend.metrics = page_after(0)
+            backend.metrics = page_after(0, is_old=is_old)
             found.update(url=backend.url, loop=asyncio.get_running_loop())
             ready.set()
             await stop.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import yaml
@@ -19,6 +20,23 @@ def alerts() -> list[dict[str, object]]:
 def test_the_committed_dashboards_are_what_the_code_makes() -> None:
     committed = {path.name: path.read_text() for path in FOLDER.iterdir()}
     assert committed == dashboards(), "run python -m deploy.grafana.generate"
+
+
+def test_each_panel_has_a_number_and_a_place_of_its_own() -> None:
+    for name, text in dashboards().items():
+        panels = json.loads(text)["panels"]
+        assert [panel["id"] for panel in panels] == list(range(1, len(panels) + 1)), name
+        taken: set[tuple[int, int]] = set()
+        for panel in panels:
+            at = panel["gridPos"]
+            cells = {
+                (x, y)
+                for x in range(at["x"], at["x"] + at["w"])
+                for y in range(at["y"], at["y"] + at["h"])
+            }
+            assert max(x for x, _ in cells) < 24, (name, panel["title"])
+            assert not cells & taken, (name, panel["title"])
+            taken |= cells
 
 
 def test_each_alert_has_its_page_and_each_page_its_alert() -> None:

@@ -25,7 +25,12 @@ import yaml
 
 from deploy.grafana.generate import FOLDER
 from tests.demo_process import free_port
-from tests.deploy.gateway_process import THALAMUS, GatewayProcess, running_gateway
+from tests.deploy.gateway_process import (
+    THALAMUS,
+    GatewayProcess,
+    answering_backend,
+    running_gateway,
+)
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(300)]
 
@@ -132,7 +137,10 @@ def one_of_each(gateway: GatewayProcess) -> None:
 
 @contextmanager
 def keyed_gateway(folder: Path) -> Iterator[tuple[GatewayProcess, str]]:
-    """A gateway with a trained router, which learns, and a key that has a budget; and the key."""
+    """A gateway with a trained router, which learns, and a key that has a budget; and the key.
+
+    Its backend speaks of itself as vLLM did before.
+    """
     keys = folder / "keys.db"
     made = subprocess.run(
         [THALAMUS, "keys", "--file", keys, "create", "me", "--budget-usd-per-day", "5"],
@@ -146,16 +154,18 @@ def keyed_gateway(folder: Path) -> Iterator[tuple[GatewayProcess, str]]:
         "decision_log": {"path": str(folder / "decisions.jsonl"), "prompts": True},
         "learning": {"folder": str(folder / "learning"), "data": [str(few_outcomes(folder))]},
     }
-    with running_gateway(folder, **more) as gateway, learning_beside(folder):
+    with (
+        answering_backend(is_old=True) as backend,
+        running_gateway(folder, backend=backend, **more) as gateway,
+        learning_beside(folder),
+    ):
         yield gateway, made.stdout.strip()
 
 
 def few_outcomes(folder: Path) -> Path:
     """Some of what the shipped experts were measured at, which are models that no gateway here has."""
     table = pq.read_table(LIBRARY)
-    of_split = [
-        [r for r in table.to_pylist() if r["split"] == split] for split in ("train", "test")
-    ]
+    of_split = [[r for r in table.to_pylist() if r["split"] == split] for split in ("train", "val")]
     rows = [row for rows in of_split for row in rows[: 5 * OF_EACH_SPLIT]]
     pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / "measured.parquet")
     return folder / "measured.parquet"
@@ -212,6 +222,23 @@ def check_the_scatter(prometheus: str) -> None:
     assert found["quality"]["always small"] == pytest.approx(0.6, abs=0.05)
 
 
+def check_what_servers_say(prometheus: str, *instances: str) -> None:
+    """What the backends count is shown, whichever way they spell it."""
+    expected = {"prefix_hit_tokens": 6, "preemptions": 0.25, "queue_seconds": 0.5}
+    queried = {"prefix_hit_tokens": "prefix_queried_tokens"}
+    for instance in instances:
+        for kind, of_each in expected.items():
+            found = {}
+            for name in (kind, queried.get(kind, "queued_requests")):
+                match = f'instance="{instance}", kind="{name}", model="large"'
+                (told,) = series(prometheus, f"thalamus_backend_totals{{{match}}}")
+                found[name] = float(told["value"][1])
+            counted, of = found.values()
+            each = 10 if kind in queried else 1
+            assert counted / of == pytest.approx(of_each / each)
+            assert of > 0
+
+
 def check_the_learning(prometheus: str) -> None:
     """The boards tell what the learner read, and what it made of it."""
 
@@ -256,7 +283,7 @@ def test_every_query_returns_data(tmp_path: Path) -> None:
         running_gateway(tmp_path, workers=2, **judged) as gateway,
         keyed_gateway(folder) as (keyed, key),
         running_prometheus(
-            tmp_path, f"127.0.0.1:{gateway.port}", f"127.0.0.1:{keyed.port}"
+            tmp_path, *(targets := [f"127.0.0.1:{g.port}" for g in (gateway, keyed)])
         ) as prometheus,
     ):
         with steady_traffic(gateway, keyed, key):
@@ -281,4 +308,5 @@ def test_every_query_returns_data(tmp_path: Path) -> None:
             one_of_each(gateway)
         time.sleep(2)  # until it is scraped
         check_the_scatter(prometheus)
+        check_what_servers_say(prometheus, *targets)
         check_the_learning(prometheus)

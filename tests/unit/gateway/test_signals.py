@@ -61,6 +61,33 @@ def test_what_is_missing_is_unknown(page, missing):
     assert found.experts is None
 
 
+TOTALS = """
+vllm:prefix_cache_queries_total{engine="0",model_name="qwen"} 100.0
+vllm:prefix_cache_queries_total{engine="1",model_name="qwen"} 50.0
+vllm:prefix_cache_hits_total{engine="0",model_name="qwen"} 60.0
+vllm:prefix_cache_hits_created{engine="0",model_name="qwen"} 1.8e9
+vllm:external_prefix_cache_hits_total{engine="0",model_name="qwen"} 7.0
+vllm:num_preemptions_total{engine="0",model_name="qwen"} 3.0
+vllm:request_queue_time_seconds_bucket{engine="0",le="0.3",model_name="qwen"} 8.0
+vllm:request_queue_time_seconds_sum{engine="0",model_name="qwen"} 2.5
+vllm:request_queue_time_seconds_count{engine="0",model_name="qwen"} 10.0
+"""
+
+
+@pytest.mark.parametrize("spelling", ["vllm:prefix_cache", "vllm:gpu_prefix_cache"])
+def test_what_a_server_counts_is_summed_over_engines_in_either_spelling(spelling):
+    found = read_signals(TOTALS.replace("vllm:prefix_cache", spelling)).totals
+    assert found == {
+        "prefix_queried_tokens": 150.0,
+        "prefix_hit_tokens": 60.0,
+        "preemptions": 3.0,
+        "queue_seconds": 2.5,
+        "queued_requests": 10.0,
+    }
+    assert read_signals("vllm:num_preemptions_total 0").totals == {"preemptions": 0.0}
+    assert read_signals(PAGE).totals == {}, "what is not told is not zero"
+
+
 def test_the_newest_residency_counts():
     assert read_signals(PAGE).adapters == AdapterResidency(
         frozenset({"poet", "clerk"}), frozenset({"b"}), 2
