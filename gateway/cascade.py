@@ -55,7 +55,15 @@ class Kept(msgspec.Struct, frozen=True):
 class _Nowhere:
     """Where the bytes of a stream go that is only held."""
 
-    async def send(self, data: bytes) -> None: ...
+    takes_chunks = False
+
+    def write(self, data: bytes) -> bool:
+        return True
+
+    def write_chunk(self, data: bytes) -> bool:
+        return True
+
+    async def drain(self) -> None: ...
 
 
 class FirstQuestion(msgspec.Struct, frozen=True):

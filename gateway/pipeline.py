@@ -76,7 +76,14 @@ class Reply(Protocol):
     async def begin_stream(self, headers: Mapping[str, str], error_event: ErrorEvent) -> None:
         """Begin a stream; ``error_event`` words an error that has to end it."""
 
-    async def send(self, data: bytes) -> None: ...
+    @property
+    def takes_chunks(self) -> bool: ...
+
+    def write(self, data: bytes) -> bool: ...
+
+    def write_chunk(self, data: bytes) -> bool: ...
+
+    async def drain(self) -> None: ...
 
     async def answer(self, headers: Mapping[str, str], body: bytes) -> None:
         """Send a whole answer with status 200."""
@@ -363,7 +370,9 @@ class Pipeline:
         reader = kept.wire.reader(kept.model, price, wants_usage=plan.request.wants_usage)
         await reply.begin_stream(plan.headers(trail), reader.error_event)
         chunks = [reader.take(piece).data for piece in kept.pieces]
-        await reply.send(b"".join([data for data in chunks if data is not None]) + reader.end())
+        kept_data = b"".join([data for data in chunks if data is not None])
+        if not reply.write(kept_data + reader.end()):
+            await reply.drain()
         await reply.end_stream()
 
     async def _relay(

@@ -150,7 +150,8 @@ class Resumer:
                     record.resumes += 1
                     tried.append(answer.attempt.backend)
                     told = f": broke off; {answer.attempt.backend.name} goes on\n\n"
-                    await stream.sink.send(told.encode())
+                    if not stream.sink.write(told.encode()):
+                        await stream.sink.drain()
         finally:
             await answer.close()
 

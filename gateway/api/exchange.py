@@ -18,7 +18,8 @@ import msgspec
 from gateway.clock import CATCH_UP_S, has_stalled
 from gateway.errors import BodyTooLarge, ClientGone, GatewayError, InvalidRequest, UnsupportedMedia
 from gateway.ids import new_id
-from gateway.strands import in_task
+from gateway.strands import Cancellable, in_task
+from gateway.upstream.same_chunk import framed
 from gateway.upstream.wires.wire import ErrorEvent
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -81,6 +82,8 @@ class Exchange:
     #: Whether all of its headers are such as every client sends; see server.http_protocol.
     is_usual = False
     response_complete = False
+    #: What answers it, as long as it does.
+    work: Cancellable | None = None
     #: What the client was told that went wrong.
     failure: GatewayError | None = None
     _body_bytes = 0
@@ -160,13 +163,30 @@ class Exchange:
         else:
             self._is_chunked = True
             framing = "transfer-encoding: chunked\r\n"
-        self._write(self._head(200, _EVENT_STREAM + framing, headers))
+        head = self._head(200, _EVENT_STREAM + framing, headers)
+        if self.has_left:
+            raise ClientGone
+        self._connection.transport.write(head)
 
-    async def send(self, data: bytes) -> None:
-        """Send a piece of a stream. Raises ClientGone when the client does not read it in time."""
-        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
-        if self._connection.flow.write_paused:
-            await self.drain()
+    @property
+    def takes_chunks(self) -> bool:
+        return self._is_chunked
+
+    def write(self, data: bytes) -> bool:
+        """Send a piece of a stream; False where ``drain`` has to be awaited before the next one.
+
+        Raises ClientGone.
+        """
+        return self.write_chunk(framed(data) if self._is_chunked else data)
+
+    def write_chunk(self, data: bytes) -> bool:
+        """Like ``write``, for one chunk with its framing."""
+        connection = self._connection
+        transport = connection.transport
+        if transport.is_closing():
+            raise ClientGone
+        transport.write(data)
+        return not connection.flow.write_paused
 
     async def end_stream(self) -> None:
         self._finish(b"0\r\n\r\n" if self._is_chunked else b"")
@@ -188,7 +208,7 @@ class Exchange:
         if self._has_begun and self._error_event is not None:
             event = self._error_event(error)
             if self._is_chunked:
-                self._finish(b"%x\r\n%b\r\n0\r\n\r\n" % (len(event), event))
+                self._finish(framed(event) + b"0\r\n\r\n")
             else:
                 self._finish(event)
             return
@@ -238,15 +258,11 @@ class Exchange:
         text = f"{_STATUS_LINES[status]}{standing}{fixed}{closing}{lines}\r\n"
         return text.encode("latin-1")
 
-    def _write(self, data: bytes) -> None:
-        transport = self._connection.transport
-        if transport.is_closing():
-            raise ClientGone
-        transport.write(data)
-
     def _finish(self, data: bytes) -> None:
         """Write the last bytes of the answer and give the connection free for the next request."""
         self.response_complete = True
+        # What answered refers to this exchange: let go, both end without the garbage collector.
+        self.work = None
         transport = self._connection.transport
         if transport.is_closing():
             return

@@ -114,7 +114,14 @@ def text_of_stream(sent: bytes) -> str:
 
 
 class Sink(Protocol):
-    async def send(self, data: bytes) -> None: ...
+    @property
+    def takes_chunks(self) -> bool: ...
+
+    def write(self, data: bytes) -> bool: ...
+
+    def write_chunk(self, data: bytes) -> bool: ...
+
+    async def drain(self) -> None: ...
 
 
 class Sample:
@@ -124,10 +131,24 @@ class Sample:
         self._sink = sink
         self.sent = bytearray()
 
-    async def send(self, data: bytes) -> None:
+    @property
+    def takes_chunks(self) -> bool:
+        return self._sink.takes_chunks
+
+    def write(self, data: bytes) -> bool:
+        self._keep(data)
+        return self._sink.write(data)
+
+    def write_chunk(self, data: bytes) -> bool:
+        self._keep(data)
+        return self._sink.write_chunk(data)
+
+    def _keep(self, data: bytes) -> None:
         if len(self.sent) < MAX_STREAM_BYTES:
             self.sent += data
-        await self._sink.send(data)
+
+    async def drain(self) -> None:
+        await self._sink.drain()
 
 
 def _words(body: bytes) -> Iterator[str]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from gateway.api.data_path import DataRoute
 from gateway.api.exchange import Exchange
 from gateway.errors import GatewayError, MethodNotAllowed, OutOfFiles
-from gateway.strands import Cancellable
 
 if TYPE_CHECKING:
     from gateway.server.http_protocol import GuardedHttp
@@ -29,7 +28,6 @@ class TrafficCycle(Exchange):
     expects_continue = False
     is_post = True
     has_room = True
-    work: Cancellable | None = None
     _has_turn = False
 
     def __init__(self, protocol: GuardedHttp, route: DataRoute, *, keep_alive: bool) -> None:
@@ -65,4 +63,6 @@ class TrafficCycle(Exchange):
             self.set_out(protocol)
 
     def set_out(self, protocol: GuardedHttp) -> None:
-        self.work = self._route.start(self, protocol.loop, protocol.strands)
+        work = self._route.start(self, protocol.loop, protocol.strands)
+        if not self.response_complete:
+            self.work = work

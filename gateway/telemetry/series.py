@@ -1,8 +1,9 @@
 """The numbers behind the metrics: one flat array of float64 a process, summed over processes.
 
-Adding to a number is one list operation without a lock. Where several workers serve one port, each
-keeps its array in a file of its own, and whoever is scraped adds the files up; what a worker that
-died had counted stays counted. It knows nothing of Prometheus' format.
+Adding to a number is one list operation without a lock. A lone process keeps a list, which is written
+twice as fast; where several workers serve one port, each keeps its array in a file of its own, and
+whoever is scraped adds the files up; what a worker that died had counted stays counted. It knows
+nothing of Prometheus' format.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -24,6 +25,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 #: How a gauge of several processes becomes one: what each adds, or the worst that any sees.
 Merge = Literal["sum", "max", "min"]
 Key = tuple[str, tuple[str, ...]]
+Numbers: TypeAlias = "list[float] | memoryview[float]"
 
 
 class SeriesFull(RuntimeError):
@@ -52,7 +54,7 @@ class Counter:
 
     __slots__ = ("_at", "_values")
 
-    def __init__(self, values: memoryview[float], at: int) -> None:
+    def __init__(self, values: Numbers, at: int) -> None:
         self._values = values
         self._at = at
 
@@ -74,7 +76,7 @@ class Histogram:
 
     __slots__ = ("_at", "_bounds", "_sum_at", "_values")
 
-    def __init__(self, values: memoryview[float], at: int, bounds: tuple[float, ...]) -> None:
+    def __init__(self, values: Numbers, at: int, bounds: tuple[float, ...]) -> None:
         self._values = values
         self._at = at
         self._bounds = bounds
@@ -94,16 +96,14 @@ class Store:
         self._used = 0
         self._places: dict[Key, tuple[int, int]] = {}
         self._names: Path | None = None
-        if folder is None:
-            buffer: bytearray | mmap.mmap = bytearray(8 * CAPACITY)
-        else:
+        self.values: Numbers = [0.0] * CAPACITY
+        if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             stem = f"{os.getpid()}-{os.urandom(4).hex()}"
             self._names = folder / f"{stem}.names"
             with (folder / f"{stem}.values").open("w+b") as file:
                 file.truncate(8 * CAPACITY)
-                buffer = mmap.mmap(file.fileno(), 8 * CAPACITY)
-        self.values: memoryview[float] = memoryview(buffer).cast("d")
+                self.values = memoryview(mmap.mmap(file.fileno(), 8 * CAPACITY)).cast("d")
 
     def place(self, family: Family, labels: tuple[str, ...]) -> int:
         """Where the numbers of a series begin; a new one begins at zero.

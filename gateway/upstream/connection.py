@@ -14,6 +14,7 @@ from gateway.clock import CATCH_UP_S, has_stalled
 from gateway.errors import BadUpstreamAnswer, FirstByteTimeout, StaleConnection, UpstreamError
 from gateway.same_head import SameHead, remember
 from gateway.strands import Wait
+from gateway.upstream.passing import Taker
 
 #: Unread body beyond this pauses the socket.
 HIGH_WATER_BYTES = 256 * 1024
@@ -51,6 +52,12 @@ class LeanConnection(asyncio.Protocol):
     _exchanges = 0
     _deadline_s = 0.0
     _complaint = ""
+    #: Who is handed pieces of the body as they come, and the times that hold; see ``pass_on``.
+    _taker: Taker | None = None
+    _idle_s = 0.0
+    _ends_s = 0.0
+    _handed_s = 0.0
+    _is_between_chunks = False
     _failure: UpstreamError | None = None
     #: The head of the last answer, where the next one may have the same.
     _same: SameHead | None = None
@@ -80,6 +87,7 @@ class LeanConnection(asyncio.Protocol):
         self._pieces = []
         self._buffered = self._head_bytes = self._header_count = 0
         self._received_any = self.has_head = self.is_complete = self._keeps_alive = False
+        self._is_between_chunks = False
         self._exchanges += 1
         if self._transport is not None:
             self._transport.write(question)
@@ -94,6 +102,45 @@ class LeanConnection(asyncio.Protocol):
             self._is_paused = False
             self._transport.resume_reading()
         return data
+
+    async def pass_on(self, taker: Taker, idle_s: float, ends_s: float) -> None:
+        """See UpstreamResponse.pass_on; ``ends_s`` is by ``now_s``."""
+        self._idle_s, self._ends_s, self._handed_s = idle_s, ends_s, self.now_s()
+        try:
+            while True:
+                if self._pieces:
+                    if not taker.take(self.take()):
+                        return
+                elif self.is_complete:
+                    return
+                else:
+                    self._taker = taker
+                    await self.news(min(self._handed_s + idle_s, ends_s), NO_END)
+                    if self._taker is None:
+                        return
+        except FirstByteTimeout as error:
+            if self.now_s() >= ends_s:
+                raise TimeoutError from error
+            raise
+        finally:
+            self._taker = None
+
+    def _hand_on(self, taker: Taker, piece: bytes, *, is_framed: bool = False) -> bool:
+        """Hand a piece on; False when it is framed, and then was not taken."""
+        try:
+            wants_more = taker.take_chunk(piece) if is_framed else taker.take(piece)
+        except Exception as error:  # raised where ``pass_on`` waits
+            self._taker = None
+            self.wait.fail(error)
+            return True
+        if wants_more:
+            self._handed_s = self.now_s()
+        elif wants_more is None:
+            return False
+        else:
+            self._taker = None
+            self.wait.wake()
+        return True
 
     def news(self, deadline_s: float, complaint: str) -> Wait:
         """Await what this returns until the parser or the socket has news; it raises bad ones."""
@@ -114,6 +161,8 @@ class LeanConnection(asyncio.Protocol):
         self._timer = None
         if not self.wait.is_awaited:
             return
+        if self._taker is not None:
+            self._deadline_s = min(self._handed_s + self._idle_s, self._ends_s)
         if has_stalled(self._loop, self._deadline_s):
             self._deadline_s = self._loop.time() + CATCH_UP_S
         if self._loop.time() < self._deadline_s:
@@ -140,25 +189,42 @@ class LeanConnection(asyncio.Protocol):
         if self.is_complete or self._exchanges == 0:
             self.abort()  # bytes that nobody asked for: this connection cannot be trusted
             return
+        taker = self._taker
+        if (
+            taker is not None
+            and self._is_between_chunks
+            and self._hand_on(taker, data, is_framed=True)
+        ):
+            return
         is_first, self._received_any = not self._received_any, True
         if is_first and self._same is not None and self._take_same(self._same, data):
             return
+        if not self._parse(data):
+            return
+        if is_first and self.is_reusable and self.status == 200:
+            self._same = remember(data, self.headers)
+        if taker is not None and self._pieces:
+            self._hand_on(taker, self.take())
+            if self._taker is None or not self.is_complete:
+                return
+        self.wait.wake()
+
+    def _parse(self, data: bytes) -> bool:
+        """Feed the parser; False when that was the end of it, and whoever waits was told."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self.abort()
             if not self.is_complete:  # what follows a whole answer does not spoil it
                 self._fail(BadUpstreamAnswer("the backend's answer is not HTTP"))
-                return
+                return False
         if not self.has_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._fail(BadUpstreamAnswer("the backend's headers are too large"))
                 self.abort()
-                return
-        if is_first and self.is_reusable and self.status == 200:
-            self._same = remember(data, self.headers)
-        self.wait.wake()
+                return False
+        return True
 
     def _take_same(self, same: SameHead, data: bytes) -> bool:
         """Take a whole answer in whose head the parser has read before; False when it is none."""
@@ -221,6 +287,12 @@ class LeanConnection(asyncio.Protocol):
         ):
             self._is_paused = True
             self._transport.pause_reading()
+
+    def on_chunk_header(self) -> None:
+        self._is_between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._is_between_chunks = True
 
     def on_message_complete(self) -> None:
         if not self.has_head:

@@ -14,14 +14,12 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from gateway.addresses import hands_out_credentials, is_address
-from gateway.errors import (
-    ConnectFailed,
-    OutOfFiles,
-)
+from gateway.errors import ConnectFailed, OutOfFiles
 from gateway.open_files import are_spent
 from gateway.strands import in_task
 from gateway.upstream.connection import NO_BEGINNING, NO_END, LeanConnection
 from gateway.upstream.deadlines import Deadlines
+from gateway.upstream.passing import Taker
 
 #: An idle connection is not reused after this long: vLLM and uvicorn close theirs after 5 s.
 IDLE_EXPIRY_S = 3.0
@@ -182,6 +180,12 @@ class LeanResponse:
                 return b""
             await connection.news(deadline_s, NO_END)
         return connection.take()
+
+    async def pass_on(self, taker: Taker, idle_s: float, within_s: float) -> None:
+        """Hand pieces on in the callback that brings them; see UpstreamResponse.pass_on."""
+        connection = self._connection
+        if connection is not None:
+            await connection.pass_on(taker, idle_s, connection.now_s() + within_s)
 
     async def close(self) -> None:
         """Give the connection back when the answer was read to its end, else close it."""

@@ -31,6 +31,11 @@ class SseParser:
         """Whether bytes of an unfinished event are waiting."""
         return bool(self._rest.strip())
 
+    @property
+    def is_between(self) -> bool:
+        """Whether all bytes so far were whole events."""
+        return not self._rest and not self._had_cr
+
     def feed(self, piece: bytes) -> list[bytes]:
         """Return the data of each event completed by ``piece``.
 

@@ -18,6 +18,7 @@ from gateway.settings import Backend
 from gateway.strands import in_task
 from gateway.upstream.deadlines import Deadlines
 from gateway.upstream.lean import NO_FILES, LeanClient
+from gateway.upstream.passing import Taker, pass_read
 
 
 class UpstreamResponse(Protocol):
@@ -37,6 +38,13 @@ class UpstreamResponse(Protocol):
         """Return the next piece of the body, b"" at its end.
 
         Raises FirstByteTimeout when nothing comes in time, BadUpstreamAnswer when it breaks off.
+        """
+
+    async def pass_on(self, taker: Taker, idle_s: float, within_s: float) -> None:
+        """Hand ``taker`` every piece as it comes, until it wants no more for now or the body has ended.
+
+        Raises TimeoutError when that is not so within ``within_s``; else as ``read`` does, where
+        ``idle_s`` is the longest time without a piece. What it raises is raised here, too.
         """
 
     async def close(self) -> None: ...
@@ -129,6 +137,9 @@ class _Httpx2Response:
             raise FirstByteTimeout("the backend stopped sending") from error
         except httpx2.HTTPError as error:
             raise BadUpstreamAnswer("the backend's answer broke off") from error
+
+    async def pass_on(self, taker: Taker, idle_s: float, within_s: float) -> None:
+        await pass_read(self.read, taker, idle_s, within_s)
 
     async def close(self) -> None:
         # A cancelled close would leave the connection in the pool, counted and dead.
