@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import msgspec
 
-from gateway.decision.catalog import CatalogModel
-from gateway.decision.decide import RoutedDecision
 from gateway.decision.readability import text_of_answer
 from gateway.errors import (
     BadUpstreamAnswer,
@@ -26,8 +23,8 @@ from gateway.errors import (
 )
 from gateway.ids import new_id
 from gateway.ledger.accounting import LedgerRow, Outcome, nanos_of
-from gateway.ledger.savings import Comparison
 from gateway.pipeline import Pipeline
+from gateway.short_way import GoOn, PlainQuestion, PlainReply, Way
 from gateway.strands import Cancellable
 from gateway.tenancy.caller import Caller
 from gateway.upstream.answers import (
@@ -48,62 +45,6 @@ from gateway.upstream.usage import NOTHING_TOLD, TokenUsage
 _log = logging.getLogger(__name__)
 _PATH = "/chat/completions"
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-class PlainReply(Protocol):
-    """The client's end of the exchange, for an answer that comes in one go."""
-
-    request_id: str
-    headers: dict[str, str]
-
-    @property
-    def has_left(self) -> bool: ...
-
-    def answer_plainly(self, lines: str, body: bytes) -> bool:
-        """Send a whole answer with status 200; ``lines`` are header lines, each with its end.
-
-        False when the client does not read as fast as that: then ``drain`` waits for it.
-        """
-
-    async def drain(self) -> None:
-        """Wait until the client has read enough. Raises ClientGone when it does not in time."""
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what nobody waits for."""
-
-    def fail_now(self, error: GatewayError, headers: Mapping[str, str]) -> None: ...
-
-
-#: Goes on with a request on the long way, after an attempt that failed or none.
-GoOn = Callable[[Tried | None], Cancellable]
-
-
-class PlainQuestion(msgspec.Struct, frozen=True):
-    """``limit`` is the most tokens that the answer may have."""
-
-    body: bytes
-    model: str
-    messages: list[dict[str, str]]
-    prompt_tokens: int
-    limit: int | None
-
-    @property
-    def context_tokens(self) -> int:
-        return self.prompt_tokens + (self.limit or 0)
-
-
-class Way(msgspec.Struct, frozen=True):
-    """Who answers, why, and the header lines that say so.
-
-    ``output_tokens`` are those expected of a decision that stands; None for one of this request.
-    ``compared`` is with the alternatives, where there were any.
-    """
-
-    model: CatalogModel
-    decision: RoutedDecision
-    output_tokens: float | None
-    lines: str
-    compared: Comparison | None
 
 
 class Errand:
@@ -220,11 +161,16 @@ class Errand:
             self._hand_over(failure)
         except Exception:
             # The error boundary of the data path: a client never waits for an answer in vain.
-            _log.exception("request %s failed", self._reply.request_id)
-            self._close(is_reusable=False)
-            self._reply.fail_now(GatewayError("an internal error occurred"), self._identity())
+            error_code = self._fail_internally()
             if not self._is_over:
-                self._account("error", None, GatewayError.code)
+                self._account("error", None, error_code)
+
+    def _fail_internally(self) -> str | None:
+        """Tell the client of an error of our own, being handled; return its code."""
+        _log.exception("request %s failed", self._reply.request_id)
+        self._close(is_reusable=False)
+        self._reply.fail_now(GatewayError("an internal error occurred"), self._identity())
+        return GatewayError.code
 
     def _meaning_of(self, error: Exception) -> Exception:
         """What went wrong: an error whose words break off is still what its status says."""
@@ -271,29 +217,33 @@ class Errand:
             raise BadUpstreamAnswer(f"the backend's answer exceeds {MAX_ANSWER_BYTES} bytes")
 
     def _answer(self, body: bytes, answer: PlainAnswer) -> None:
-        model = self._way.model
-        usage = answer.usage
-        usd: float | None = None
-        if usage is not None and model.list_price is not None:
-            usd = model.list_price.cost_usd(
-                usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
-            )
+        model, usage = self._way.model, answer.usage
+        usd = None if usage is None else self._price_usd(usage)
         told = write_over(body, answer, model.name, usd)
-        reply = self._reply
+        if self._reply.answer_plainly(self._header_lines(), told):
+            self._account("ok", usage, None, usd)
+        else:
+            self._reply.start(self._account_when_read(usage, usd))
+        if model.readability.wants_answer():
+            model.readability.note(text_of_answer(told))
+
+    def _price_usd(self, usage: TokenUsage) -> float | None:
+        price = self._way.model.list_price
+        if price is None:
+            return None
+        return price.cost_usd(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+
+    def _header_lines(self) -> str:
+        """What the client is told of the decision, as header lines, each with its end."""
         cost = self._cost_usd
         shown = "" if cost is None else f"x-routing-predicted-cost-usd: {cost:.9f}\r\n"
-        lines = (
-            f"x-request-id: {reply.request_id}\r\nx-routing-decision-id: {self._decision_id}\r\n"
+        return (
+            f"x-request-id: {self._reply.request_id}\r\n"
+            f"x-routing-decision-id: {self._decision_id}\r\n"
             f"{self._way.lines}x-routing-backend: {self._backend.name}\r\n"
             f"x-routing-overhead-ms: {self._overhead_s * 1e3:.2f}\r\n{shown}"
             f"{self._caller.limit_lines()}"
         )
-        if reply.answer_plainly(lines, told):
-            self._account("ok", usage, None, usd)
-        else:
-            reply.start(self._account_when_read(usage, usd))
-        if model.readability.wants_answer():
-            model.readability.note(text_of_answer(told))
 
     async def _account_when_read(self, usage: TokenUsage | None, usd: float | None) -> None:
         outcome: Outcome = "ok"
@@ -352,6 +302,7 @@ class Errand:
         usage: TokenUsage | None,
         error_code: str | None,
         cost_usd: float | None = None,
+        ttft_ms: float | None = None,
     ) -> None:
         pipeline, way = self._pipeline, self._way
         decision, name = way.decision, way.model.name
@@ -375,7 +326,7 @@ class Errand:
             usage=used,
             cost_nanos=nanos_of(cost_usd),
             predicted_quality=decision.chosen.quality,
-            ttft_ms=None,
+            ttft_ms=ttft_ms,
             differences=None if way.compared is None else way.compared.differences,
             duration_ms=(pipeline.clock.monotonic_s() - self._received_s) * 1e3,
         )

@@ -1,4 +1,4 @@
-"""The short way of the commonest requests: text alone, no flags, no tools, no stream.
+"""The short way of the commonest requests: text alone, no flags, no tools.
 
 For one that names its model the decision does not depend on the prompt, so it stands until the router
 or the configuration is replaced; for ``auto`` it is made. What is left of the story in pipeline.py is
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import inf
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
@@ -22,12 +22,14 @@ from gateway.decision.features import CHARS_PER_TOKEN, PromptFeatures
 from gateway.decision.flags import ModelRequest, parse_flags, plain_auto
 from gateway.decision.scoring import KEPT_ASKS, LONGEST_KEPT_ASK, Predictions
 from gateway.decision.standing import decide_standing, is_simple
-from gateway.errand import Errand, GoOn, PlainQuestion, PlainReply, Way
+from gateway.errand import Errand
 from gateway.errors import UNREADABLE_JSON, GatewayError
 from gateway.ledger.savings import compare
 from gateway.pipeline import Pipeline
 from gateway.routing_headers import routing_headers
+from gateway.short_way import GoOn, PlainQuestion, PlainReply, Way
 from gateway.strands import Cancellable
+from gateway.stream_errand import StreamErrand
 from gateway.tenancy.caller import let_in
 from gateway.upstream.attempts import Attempt, Trail
 from gateway.upstream.backend import BackendHandle
@@ -38,6 +40,10 @@ from router_models.prompt_text import ask_of
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
+class _StreamOptions(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    include_usage: bool | None = None
+
+
 class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """The fields of a request that say nothing of routing; with any other it is not usual."""
 
@@ -45,7 +51,8 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     messages: msgspec.Raw
     max_tokens: _Count | None = None
     max_completion_tokens: _Count | None = None
-    stream: Literal[False] | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -72,7 +79,11 @@ def _read(body: bytes) -> PlainQuestion:
     if asked.max_completion_tokens is not None:
         limit = asked.max_completion_tokens
     prompt_tokens = len(bytes(asked.messages)) // CHARS_PER_TOKEN + 1
-    return PlainQuestion(body, asked.model, messages, prompt_tokens, limit)
+    options = asked.stream_options
+    wants_usage = options is not None and bool(options.include_usage)
+    return PlainQuestion(
+        body, asked.model, messages, prompt_tokens, limit, bool(asked.stream), wants_usage
+    )
 
 
 #: How long a decision is repeated for the same ask.
@@ -107,6 +118,8 @@ class Express:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._stand = partial(decide_standing, pipeline.catalog, pipeline.decider, pipeline.scorer)
+        # One that is hedged, or may be resumed elsewhere, is more than one exchange.
+        self._takes_streams = not (pipeline.dispatcher.hedges or pipeline.catalog.resumes)
         #: By the model that was named, until the router is another one.
         self._ways: dict[str, Way] = {}
         self._decided: dict[tuple[str, str, int, int | None], _Decided] = {}
@@ -121,7 +134,8 @@ class Express:
             question = _read(body)
         except (GatewayError, *UNREADABLE_JSON):  # told by the long way
             return None
-        if principal.routing is not None or not question.messages:
+        is_taken = self._takes_streams or not question.is_stream
+        if principal.routing is not None or not question.messages or not is_taken:
             return None
         way = self._way(question, laps)
         backend = None if way is None else _least_busy(way.model, laps[-1])
@@ -131,7 +145,8 @@ class Express:
         caller = let_in(principal, question.prompt_tokens + tokens, cost_usd)
         if caller is None:
             return None
-        errand = Errand(self._pipeline, reply, go_on, way, backend, caller, cost_usd)
+        kind = StreamErrand if question.is_stream else Errand
+        errand = kind(self._pipeline, reply, go_on, way, backend, caller, cost_usd)
         if errand.begin(question, laps, kept_in):
             return errand
         caller.release()

@@ -52,6 +52,7 @@ from gateway.tenancy.principals import Door, Principal
 from gateway.upstream.attempts import Trail, Tried, UpstreamCall
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.dispatch import Dispatcher, OpenAnswer
+from gateway.upstream.stream import Sink
 from gateway.upstream.wires.wire import ErrorEvent
 
 if TYPE_CHECKING:
@@ -70,20 +71,11 @@ class Incoming(msgspec.Struct, frozen=True):
     trace: Trace | None = None
 
 
-class Reply(Protocol):
+class Reply(Sink, Protocol):
     """The client's end of the exchange."""
 
     async def begin_stream(self, headers: Mapping[str, str], error_event: ErrorEvent) -> None:
         """Begin a stream; ``error_event`` words an error that has to end it."""
-
-    @property
-    def takes_chunks(self) -> bool: ...
-
-    def write(self, data: bytes) -> bool: ...
-
-    def write_chunk(self, data: bytes) -> bool: ...
-
-    async def drain(self) -> None: ...
 
     async def answer(self, headers: Mapping[str, str], body: bytes) -> None:
         """Send a whole answer with status 200."""

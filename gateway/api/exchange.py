@@ -24,7 +24,6 @@ from gateway.upstream.wires.wire import ErrorEvent
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
-_OK = _STATUS_LINES[200]
 _JSON = "content-type: application/json\r\n"
 _EVENT_STREAM = (
     "content-type: text/event-stream; charset=utf-8\r\n"
@@ -156,6 +155,10 @@ class Exchange:
         return self._connection.transport.is_closing()
 
     async def begin_stream(self, headers: Mapping[str, str], error_event: ErrorEvent) -> None:
+        self.begin_stream_plainly(_lines_of(headers), error_event)
+
+    def begin_stream_plainly(self, lines: str, error_event: ErrorEvent) -> None:
+        """Like ``begin_stream``, with header lines, each with its end. Raises ClientGone."""
         self._error_event = error_event
         framing = ""
         if self.is_http_1_0:
@@ -163,7 +166,7 @@ class Exchange:
         else:
             self._is_chunked = True
             framing = "transfer-encoding: chunked\r\n"
-        head = self._head(200, _EVENT_STREAM + framing, headers)
+        head = self._head(200, _EVENT_STREAM + framing, lines)
         if self.has_left:
             raise ClientGone
         self._connection.transport.write(head)
@@ -189,6 +192,9 @@ class Exchange:
         return not connection.flow.write_paused
 
     async def end_stream(self) -> None:
+        self.end_stream_now()
+
+    def end_stream_now(self) -> None:
         self._finish(b"0\r\n\r\n" if self._is_chunked else b"")
 
     async def answer(self, headers: Mapping[str, str], body: bytes) -> None:
@@ -226,7 +232,7 @@ class Exchange:
 
     def answer_now(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Write a whole answer without waiting for the client to read it."""
-        head = self._head(status, f"{_JSON}content-length: {len(body)}\r\n", headers)
+        head = self._head(status, f"{_JSON}content-length: {len(body)}\r\n", _lines_of(headers))
         self._finish(head if self.is_head_request else head + body)
 
     def answer_plainly(self, lines: str, body: bytes) -> bool:
@@ -234,25 +240,16 @@ class Exchange:
 
         False when the client does not read as fast as that: then ``drain`` waits for it.
         """
-        connection = self._connection
-        self._has_begun = True
-        closing = "" if self.keep_alive else _CLOSE
-        head = (
-            f"{_OK}{connection.standing_headers()}{_JSON}content-length: {len(body)}\r\n"
-            f"{closing}{lines}\r\n"
-        )
-        self._finish(head.encode("latin-1") + body)
-        return not connection.flow.write_paused
+        head = self._head(200, f"{_JSON}content-length: {len(body)}\r\n", lines)
+        self._finish(head + body)
+        return not self._connection.flow.write_paused
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what nobody waits for."""
         self._connection.start(work)
 
-    def _head(self, status: int, fixed: str, headers: Mapping[str, str]) -> bytes:
+    def _head(self, status: int, fixed: str, lines: str) -> bytes:
         self._has_begun = True
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
-            raise ValueError("a response header holds a line break")
         closing = "" if self.keep_alive else _CLOSE
         standing = self._connection.standing_headers()
         text = f"{_STATUS_LINES[status]}{standing}{fixed}{closing}{lines}\r\n"
@@ -294,3 +291,11 @@ class Exchange:
         """Leave no doubt that nothing more will come."""
         if not self.response_complete:
             self._connection.transport.abort()
+
+
+def _lines_of(headers: Mapping[str, str]) -> str:
+    """Header lines, each with its end. Raises ValueError for a value that would be two."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+        raise ValueError("a response header holds a line break")
+    return lines

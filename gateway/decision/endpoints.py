@@ -63,7 +63,7 @@ def _messages_over_chat(fields: RawFields) -> tuple[Wire, RawFields]:
     return MessagesOverChat(tuple(stops)), chat
 
 
-_CHAT_WIRE = ChatWire("/chat/completions")
+CHAT_WIRE = ChatWire("/chat/completions")
 _COMPLETIONS_WIRE = ChatWire("/completions")
 _RESPONSES_WIRE = ResponsesWire()
 _MESSAGES_WIRE = MessagesWire()
@@ -71,7 +71,7 @@ _COUNT_WIRE = CountTokensWire()
 _ANTHROPIC_HEADERS = {"anthropic-version": "2023-06-01", "anthropic-beta": ""}
 
 CHAT = Endpoint(
-    "chat", "/chat/completions", read_chat, lambda _: _CHAT_WIRE, has_stream_options=True
+    "chat", "/chat/completions", read_chat, lambda _: CHAT_WIRE, has_stream_options=True
 )
 COMPLETIONS = Endpoint(
     "completions",

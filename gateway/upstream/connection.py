@@ -6,6 +6,7 @@ It must never hold more of an answer than its reader asked for; see lean.py for 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 import httptools
@@ -125,10 +126,10 @@ class LeanConnection(asyncio.Protocol):
         finally:
             self._taker = None
 
-    def _hand_on(self, taker: Taker, piece: bytes, *, is_framed: bool = False) -> bool:
-        """Hand a piece on; False when it is framed, and then was not taken."""
+    def _hand_on(self, take: Callable[[bytes], bool | None], piece: bytes) -> bool:
+        """Hand a piece on; False when it was not taken."""
         try:
-            wants_more = taker.take_chunk(piece) if is_framed else taker.take(piece)
+            wants_more = take(piece)
         except Exception as error:  # raised where ``pass_on`` waits
             self._taker = None
             self.wait.fail(error)
@@ -190,11 +191,7 @@ class LeanConnection(asyncio.Protocol):
             self.abort()  # bytes that nobody asked for: this connection cannot be trusted
             return
         taker = self._taker
-        if (
-            taker is not None
-            and self._is_between_chunks
-            and self._hand_on(taker, data, is_framed=True)
-        ):
+        if taker is not None and self._is_between_chunks and self._hand_on(taker.take_chunk, data):
             return
         is_first, self._received_any = not self._received_any, True
         if is_first and self._same is not None and self._take_same(self._same, data):
@@ -204,7 +201,7 @@ class LeanConnection(asyncio.Protocol):
         if is_first and self.is_reusable and self.status == 200:
             self._same = remember(data, self.headers)
         if taker is not None and self._pieces:
-            self._hand_on(taker, self.take())
+            self._hand_on(taker.take, self.take())
             if self._taker is None or not self.is_complete:
                 return
         self.wait.wake()

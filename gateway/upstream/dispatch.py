@@ -121,6 +121,11 @@ class Dispatcher:
         self._stream_deadlines = Deadlines(timeouts.connect_s, timeouts.first_token_s)
         self._whole_deadlines = Deadlines(timeouts.connect_s, timeouts.answer_s)
 
+    @property
+    def hedges(self) -> bool:
+        """Whether a stream that is slow to begin may be asked of a second backend."""
+        return self._hedging.share > 0
+
     async def dispatch(
         self,
         plan: Iterable[tuple[str, BackendHandle]],
@@ -151,7 +156,7 @@ class Dispatcher:
             attempt = Attempt(model, backend)
             trail.attempts.append(attempt)
             after_s = None
-            if call.is_stream and self._hedging.share:
+            if call.is_stream and self.hedges:
                 after_s = self._hedges_after_s(backend, trail)
             try:
                 if after_s is None:

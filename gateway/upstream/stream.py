@@ -92,14 +92,14 @@ class _Passage:
         events = parser.feed(piece)
         if self._tries and len(events) == 1 and was_between and parser.is_between:
             return self._send_and_remember(piece, events[0])
+        if not parser.is_between:
+            self._same = None  # a chunk may now be a part of an event
         return self.send(events)
 
     def take_chunk(self, data: bytes) -> bool | None:
         """Send on a chunk like the one before; see Taker."""
-        if self._same is None or not self._parser.is_between:
-            return None
-        told = self._same.sent_for(data)
-        if told is None:
+        same = self._same
+        if same is None or (told := same.sent_for(data)) is None:
             return None
         self._tries = _TRIES
         self._progress.events += 1

@@ -19,12 +19,15 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 #: Words that say nothing about what a file is for.
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
-#: Broad handlers are boundaries, each with its reaction: an error body, a degraded decision, a
-#: file refused: neither onnxruntime nor tokenizers has a class of its own for what it cannot read.
+#: Broad handlers are boundaries, each with its reaction: an error body, a degraded decision, an error
+#: raised where its answer is awaited, a file refused: neither onnxruntime nor tokenizers has a class of
+#: its own for what it cannot read.
 MAY_CATCH_ALL = {
     "gateway/api/data_path.py",
     "gateway/decision/scoring.py",
     "gateway/errand.py",
+    "gateway/stream_errand.py",
+    "gateway/upstream/connection.py",
     "router_models/encoders/sentence.py",
 }
 

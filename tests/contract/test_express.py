@@ -167,7 +167,6 @@ async def test_what_could_be_read_in_two_ways_reaches_the_backend_as_we_read_it(
     [
         {"routing": {"objective": "cheap"}},
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"stream": True},
         {"logprobs": True},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]},
         {"model": "auto:unheard-of"},
