@@ -14,7 +14,7 @@ from pathlib import Path
 import gateway
 from gateway.errors import ConfigError
 
-#: One for the gateway, two for the backends behind it, one for a peer's own metrics.
+#: One for the gateway, two for the backends behind it, one for a peer's own metrics or another gateway.
 PORT = int(os.environ.get("THALAMUS_BENCH_PORT", "9200"))
 BACKEND_PORTS = (PORT + 1, PORT + 2)
 METRICS_PORT = PORT + 3
@@ -73,16 +73,16 @@ http {{
 
 @dataclass(frozen=True)
 class Peer:
-    """``command`` listens on ``PORT`` and forwards to ``BACKEND_PORTS``; () for none."""
+    """``command`` listens on ``port`` and forwards to ``BACKEND_PORTS``; () for none."""
 
     name: str
     version: str
     command: tuple[str, ...]
+    port: int = PORT
 
     @property
     def url(self) -> str:
-        port = PORT if self.command else BACKEND_PORTS[0]
-        return f"http://127.0.0.1:{port}/v1/chat/completions"
+        return f"http://127.0.0.1:{self.port}/v1/chat/completions"
 
 
 def find_tool(name: str, remedy: str) -> str:
@@ -101,18 +101,18 @@ def _which(name: str) -> str | None:
     return None
 
 
-def ourselves(folder: Path, workers: int = 1) -> Peer:
-    config = folder / f"thalamus-{workers}.yaml"
+def ourselves(folder: Path, workers: int = 1, port: int = PORT) -> Peer:
+    config = folder / f"thalamus-{workers}-{port}.yaml"
     first, second = BACKEND_PORTS
-    config.write_text(_CONFIG.format(port=PORT, workers=workers, first=first, second=second))
+    config.write_text(_CONFIG.format(port=port, workers=workers, first=first, second=second))
     command = (sys.executable, "-m", "gateway.cli", "serve", "--config", str(config))
     version = f"{gateway.__version__}, Python {platform.python_version()}"
-    return Peer(OURS, version, command)
+    return Peer(OURS, version, command, port)
 
 
 def find_peers(folder: Path) -> list[Peer]:
     """The backend itself, this gateway, and whichever others are installed."""
-    found = [Peer(DIRECT, "", ()), ourselves(folder)]
+    found = [Peer(DIRECT, "", (), BACKEND_PORTS[0]), ourselves(folder)]
     router = _which("vllm-router")
     if router is not None:
         backends = [f"http://127.0.0.1:{port}" for port in BACKEND_PORTS]

@@ -72,9 +72,11 @@ def table(peers: Sequence[Peer], rounds: Rounds, workers: Scaling) -> str:
         if has_base:
             cells.append(_ratio(row, rounds))
         lines.append(_line([*cells, row.goal]))
-    measured = "requests a second" if workers.is_by_speed else "requests a CPU second, twice,"
+    measured = "requests a second over one worker's"
+    if not workers.is_by_speed:
+        measured = "requests a CPU second, twice, over those of two gateways on the same core"
     blank = [""] * (len(titles) - 3)
-    words = f"`--workers 2`: {measured} over one worker's"
+    words = f"`--workers 2`: {measured}"
     lines.append(_line([words, f"{workers.ratio:.2f} ×", *blank, "1.8 ×"]))
     count = len(rounds[OURS])
     return (

@@ -11,11 +11,13 @@ import os
 import re
 import resource
 import socket
+import statistics
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from urllib.error import URLError
 from gateway.bench.gauge import cpu_s, memory_kib, own_memory_kib
 from gateway.bench.peers import (
     BACKEND_PORTS,
+    METRICS_PORT,
     OURS,
     PEERS_FOLDER,
     PORT,
@@ -134,7 +137,7 @@ def running_peer(
     peer: Peer, folder: Path, cores: str = GATEWAY_CORE
 ) -> Iterator[subprocess.Popen[bytes]]:
     """One gateway, answering. Raises ConfigError when it does not start."""
-    with _process(folder, peer.name, cores, list(peer.command)) as process:
+    with _process(folder, f"{peer.name}-{peer.port}", cores, list(peer.command)) as process:
         _wait_until_it_answers(peer, process)
         yield process
 
@@ -156,17 +159,17 @@ class Load:
 
     def __init__(self, peer: Peer, pid: int, core: str = LOAD_CORE) -> None:
         self._peer = peer
-        self._pid = pid
+        self.pid = pid
         self.has_gateway = bool(peer.command)
         self._pinned_load = [find_tool("taskset", ""), "-c", core]
         self.sent = 0
 
-    def wrk(self, seconds: float, *words: str) -> Figures:
+    def wrk(self, seconds: float, *words: str, connections: int = CONNECTIONS) -> Figures:
         """As fast as it goes: ``us`` of CPU a request, ``rps`` requests a second."""
-        before_s, began_s = cpu_s(self._pid), time.monotonic()
+        before_s, began_s = cpu_s(self.pid), time.monotonic()
         told = subprocess.run(  # noqa: S603
             [
-                *(*self._pinned_load, find_tool("wrk", ""), "-t1", f"-c{CONNECTIONS}"),
+                *(*self._pinned_load, find_tool("wrk", ""), "-t1", f"-c{connections}"),
                 *(f"-d{max(1, round(seconds))}s", "--timeout", "20s", "-s", str(HERE / "chat.lua")),
                 *(self._peer.url, "--", *words),
             ],
@@ -178,7 +181,7 @@ class Load:
         if result is None:
             raise ConfigError(f"wrk said no result: {told}")
         counts = json.loads(result[1])
-        spent_s, done = cpu_s(self._pid) - before_s, max(1, counts["requests"])
+        spent_s, done = cpu_s(self.pid) - before_s, max(1, counts["requests"])
         self.sent += done
         return {
             "us": spent_s / done * 1e6,
@@ -210,13 +213,13 @@ class Load:
         self, kind: str, meanwhile: Callable[[], None] | None = None, **words: float
     ) -> Figures:
         """Clients of ``gateway.bench.streams``; ``us`` of CPU a request or chunk."""
-        before_s = cpu_s(self._pid)
+        before_s = cpu_s(self.pid)
         with self._start_clients(kind, "mock", **words) as clients:
             if meanwhile is not None:
                 meanwhile()
             told, _ = clients.communicate(timeout=120)
         found: Figures = json.loads(told)
-        spent_s = cpu_s(self._pid) - before_s
+        spent_s = cpu_s(self.pid) - before_s
         self.sent += int(found["done"])
         return {**found, "us": spent_s / max(1, found["chunks"] or found["done"]) * 1e6}
 
@@ -296,21 +299,50 @@ class Scaling:
 
 
 def two_workers(folder: Path, pace: Pace) -> Scaling:
-    """Compare two workers with one. By CPU time: as if each had a core of its own, as one has."""
-    has_cores = (os.cpu_count() or 1) >= 4
-    cores, load_cores = (GATEWAY_CORES, LOAD_CORES) if has_cores else (GATEWAY_CORE, LOAD_CORE)
+    """Compare two workers with one, or where cores are too few with two gateways beside each other.
+
+    Two processes on one core take its caches from each other, which costs more than what workers
+    share; so there the two that share nothing are on one core as well.
+    """
+    if (os.cpu_count() or 1) < 4:
+        turns = [_beside_each_other(folder, pace) for _ in range(3)]
+        return Scaling(statistics.median(turns), is_by_speed=False)
     told = []
     for workers in (1, 2):
         peer = ourselves(folder, workers)
-        with running_peer(peer, folder, cores) as process:
+        with running_peer(peer, folder, GATEWAY_CORES) as process:
             _wait_for_workers(workers)
-            load = Load(peer, process.pid, load_cores)
+            load = Load(peer, process.pid, LOAD_CORES)
             load.wrk(1, "mock")
-            told.append(load.wrk(pace.load_s * 2, "mock"))
-    one, two = told
-    if has_cores:
-        return Scaling(two["rps"] / one["rps"], is_by_speed=True)
-    return Scaling(2 * one["us"] / two["us"], is_by_speed=False)
+            told.append(load.wrk(pace.load_s * 2, "mock")["rps"])
+    return Scaling(told[1] / told[0], is_by_speed=True)
+
+
+def _beside_each_other(folder: Path, pace: Pace) -> float:
+    """Twice the requests a CPU second of two workers over those of two gateways of one worker."""
+    one, other, two = ourselves(folder), ourselves(folder, port=METRICS_PORT), ourselves(folder, 2)
+    with running_peer(one, folder) as first, running_peer(other, folder) as second:
+        apart_us = _shared_us([Load(one, first.pid), Load(other, second.pid)], pace)
+    with running_peer(two, folder) as process:
+        _wait_for_workers(2)
+        loads = [Load(two, process.pid), Load(two, process.pid)]
+        return 2 * apart_us / _shared_us(loads, pace)
+
+
+def _shared_us(loads: Sequence[Load], pace: Pace) -> float:
+    """CPU time a request, in µs, of gateways that each get a part of the connections."""
+
+    def ask(load: Load) -> None:
+        load.wrk(pace.load_s * 2, "mock", connections=CONNECTIONS // len(loads))
+
+    for load in loads:
+        load.wrk(1, "mock")
+    pids = {load.pid for load in loads}
+    before_s, sent = sum(map(cpu_s, pids)), sum(load.sent for load in loads)
+    with ThreadPoolExecutor(len(loads)) as pool:
+        list(pool.map(ask, loads))
+    spent_s = sum(map(cpu_s, pids)) - before_s
+    return spent_s / max(1, sum(load.sent for load in loads) - sent) * 1e6
 
 
 def draw_flames(folder: Path, picture: Path) -> None:

@@ -49,7 +49,7 @@ def test_failures_and_what_was_not_measured_are_told() -> None:
     assert workers[:2] == ["`--workers 2`: requests a second over one worker's", "1.90 ×"]
     few_cores = row(table(PEERS, ROUNDS, Scaling(1.7, is_by_speed=False)), "`--workers 2`")
     assert few_cores[:2] == [
-        "`--workers 2`: requests a CPU second, twice, over one worker's",
+        "`--workers 2`: requests a CPU second, twice, over those of two gateways on the same core",
         "1.70 ×",
     ]
 
