@@ -12,13 +12,7 @@ import re
 import msgspec
 
 #: What comes before the words, in the deltas of chats and the choices of completions.
-_FIELDS = (
-    b'"content":"',
-    b'"text":"',
-    b'"reasoning_content":"',
-    b'"reasoning":"',
-    b'"arguments":"',
-)
+_FIELD = re.compile(rb'"(?:content|text|reasoning_content|reasoning|arguments)" ?: ?"')
 _INSIDE = re.compile(rb'[^"\\\x00-\x1f]*(?:\\["\\/bfnrt][^"\\\x00-\x1f]*)*')
 _LINE_END = b"\r\n"
 #: Of the framing of a chunk, beside the digits of its length.
@@ -83,17 +77,20 @@ def _is_utf8(words: bytes) -> bool:
 
 def remember_chunk(event: bytes, sent: bytes) -> SameChunk | None:
     """Remember an event with words in it, framed as one, and what it became; None without words."""
-    for field in _FIELDS:
-        came, became = _around_words(event, field), _around_words(sent, field)
-        if came is not None and became is not None and came[1] == became[1]:
-            after = came[2] + _LINE_END
-            return SameChunk(came[0], after, became[0], became[2], event == sent)
-    return None
-
-
-def _around_words(event: bytes, field: bytes) -> tuple[bytes, bytes, bytes] | None:
-    before, found, rest = event.partition(field)
-    inside = _INSIDE.match(rest)
-    if not found or field in rest or inside is None or not inside[0]:
+    came, became = _words_of(event), _words_of(sent)
+    if came is None or became is None or came[0] != became[0]:
         return None
-    return before + found, inside[0], rest[inside.end() :]
+    begin, end = came.span()
+    sent_begin, sent_end = became.span()
+    return SameChunk(
+        event[:begin], event[end:] + _LINE_END, sent[:sent_begin], sent[sent_end:], event == sent
+    )
+
+
+def _words_of(event: bytes) -> re.Match[bytes] | None:
+    """The first words that an event brings."""
+    for field in _FIELD.finditer(event):
+        words = _INSIDE.match(event, field.end())
+        if words is not None and words[0]:
+            return words
+    return None

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 found=$(mktemp -d)
 trap 'rm -rf "$found"' EXIT
-targets=(request flags sse answers events lean)
+targets=(request flags sse answers events lean relay)
 
 fuzz() {
     mkdir "$found/$1"

@@ -11,19 +11,27 @@ import contextlib
 import sys
 from collections.abc import Callable
 
-from gateway.decision.endpoints import ENDPOINTS
+from gateway.clock import SystemClock
+from gateway.decision.endpoints import CHAT_WIRE, ENDPOINTS
 from gateway.decision.features import featurise
 from gateway.decision.flags import FlagError, parse_flags, parse_model_name
 from gateway.decision.request import parse_request
 from gateway.errors import GatewayError
+from gateway.settings import Timeouts
 from gateway.upstream.answers import read_refusal
+from gateway.upstream.attempts import Attempt
 from gateway.upstream.backend import BackendHandle
 from gateway.upstream.connection import LeanConnection
-from gateway.upstream.lean import LeanClient
+from gateway.upstream.dispatch import OpenAnswer
+from gateway.upstream.lean import LeanClient, LeanResponse
 from gateway.upstream.sse import SseParser
+from gateway.upstream.stream import Progress, StreamRelay
 from gateway.upstream.usage import TokenUsage
 from gateway.upstream.wires.wire import Wire
 
+_STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
 _NATIVE = frozenset(endpoint.name for endpoint in ENDPOINTS)
 _NOBODY = LeanClient("http://127.0.0.1:9", {})
 _BACKENDS = (
@@ -138,6 +146,60 @@ async def _read(data: bytes) -> None:
     connection.connection_lost(None)
 
 
+class _Sink:
+    """What a client is sent; with ``takes_chunks`` framed, as on its connection."""
+
+    def __init__(self, *, takes_chunks: bool) -> None:
+        self.takes_chunks = takes_chunks
+        self.sent = b""
+
+    def write(self, data: bytes) -> bool:
+        self.sent += data
+        return True
+
+    def write_chunk(self, data: bytes) -> bool:
+        size, _, rest = data.partition(b"\r\n")
+        assert (len(rest) - 2, rest[-2:]) == (int(size, 16), b"\r\n"), data
+        return self.write(rest[:-2])
+
+    async def drain(self) -> None: ...
+
+
+def fuzz_relay(data: bytes) -> None:
+    """The chunks of a stream in pieces: the client gets the same where alike ones pass unread."""
+    assert asyncio.run(_relayed(data, unread=True)) == asyncio.run(_relayed(data, unread=False))
+
+
+async def _relayed(data: bytes, *, unread: bool) -> tuple[bytes, Progress, str]:
+    connection = LeanConnection()
+    connection.connection_made(_Wire())
+    connection.send(b"")
+    connection.data_received(_STREAM_HEAD)
+    sink, progress = _Sink(takes_chunks=unread), Progress()
+    response = LeanResponse(connection, lambda *_, **__: None)
+    answer = OpenAnswer(Attempt("m", _BACKENDS[0]), CHAT_WIRE, response)
+    reader = CHAT_WIRE.reader("m", _price, wants_usage=False)
+    relay = StreamRelay(reader, Timeouts(), SystemClock())
+    running = asyncio.ensure_future(relay.run(answer, sink, progress))
+    step = data[0] + 1 if data else 1
+    pieces = data[1:].split(b"|") if step == 256 else _in_steps(data[1:], step)
+    for piece in pieces:
+        await asyncio.sleep(0)
+        if piece:
+            connection.data_received(piece)
+    await asyncio.sleep(0)
+    connection.connection_lost(None)
+    try:
+        await running
+    except GatewayError as error:
+        return sink.sent, progress, type(error).__name__
+    return sink.sent, progress, ""
+
+
+def _in_steps(data: bytes, step: int) -> list[bytes]:
+    return [data[start : start + step] for start in range(0, len(data), step)]
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "request": fuzz_request,
     "flags": fuzz_flags,
@@ -145,6 +207,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "answers": fuzz_answers,
     "events": fuzz_events,
     "lean": fuzz_lean,
+    "relay": fuzz_relay,
 }
 
 
