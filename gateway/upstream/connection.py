@@ -59,6 +59,8 @@ class LeanConnection(asyncio.Protocol):
     _ends_s = 0.0
     _handed_s = 0.0
     _is_between_chunks = False
+    #: Told when an answer that nobody waits for has ended, or will not; see ``await_end``.
+    _on_end: Callable[[LeanConnection], None] | None = None
     _failure: UpstreamError | None = None
     #: The head of the last answer, where the next one may have the same.
     _same: SameHead | None = None
@@ -143,6 +145,21 @@ class LeanConnection(asyncio.Protocol):
             self.wait.wake()
         return True
 
+    @property
+    def may_end(self) -> bool:
+        """Whether nothing of the answer may be missing but the mark of its end."""
+        return self._is_between_chunks and not (self.is_complete or self.is_closed or self._pieces)
+
+    def await_end(self, on_end: Callable[[LeanConnection], None], within_s: float) -> None:
+        """Call ``on_end`` once: when the answer ends, goes on or breaks off, or the time is over."""
+        self._on_end = on_end
+        self._loop.call_later(within_s, self._tell_end, on_end)
+
+    def _tell_end(self, on_end: Callable[[LeanConnection], None] | None) -> None:
+        if on_end is not None and on_end is self._on_end:
+            self._on_end = None
+            on_end(self)
+
     def news(self, deadline_s: float, complaint: str) -> Wait:
         """Await what this returns until the parser or the socket has news; it raises bad ones."""
         if self._failure is not None:
@@ -198,6 +215,9 @@ class LeanConnection(asyncio.Protocol):
             return
         if not self._parse(data):
             return
+        if self._on_end is not None:
+            self._tell_end(self._on_end)
+            return
         if is_first and self.is_reusable and self.status == 200:
             self._same = remember(data, self.headers)
         if taker is not None and self._pieces:
@@ -240,6 +260,7 @@ class LeanConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._tell_end(self._on_end)
         if self.is_complete:
             return
         ends_at_close = self.has_head and not {"content-length", "transfer-encoding"} & set(

@@ -23,6 +23,7 @@ from gateway.upstream.passing import Taker
 
 #: An idle connection is not reused after this long: vLLM and uvicorn close theirs after 5 s.
 IDLE_EXPIRY_S = 3.0
+ENDS_WITHIN_S = 0.05
 NO_FILES = "the gateway has no file left to reach a backend with"
 
 
@@ -132,7 +133,14 @@ class LeanClient:
         return connection
 
     def release(self, connection: LeanConnection, *, reusable: bool) -> None:
-        """Keep a connection for the next request, or close it."""
+        """Keep a connection for the next request, or close it.
+
+        A server may send a stream's last event and the end of its body apart: for that a moment is
+        given, in which nothing of it is read any more.
+        """
+        if not reusable and connection.may_end:
+            connection.await_end(self._release_ended, ENDS_WITHIN_S)
+            return
         self._busy.discard(connection)
         if not reusable:
             connection.abort()
@@ -143,6 +151,13 @@ class LeanClient:
         # The newest is taken first, so those that have idled too long lie in front.
         while now_s - idle[0].idle_since_s >= IDLE_EXPIRY_S:
             idle.pop(0).abort()
+
+    def _release_ended(self, connection: LeanConnection) -> None:
+        if connection.is_reusable:
+            self.release(connection, reusable=True)
+        else:
+            self._busy.discard(connection)
+            connection.abort()
 
     async def close(self) -> None:
         """Close every connection, idle or busy."""

@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import BadUpstreamAnswer, ConnectFailed, FirstByteTimeout
 from gateway.upstream.connection import HIGH_WATER_BYTES
 from gateway.upstream.deadlines import Deadlines
-from gateway.upstream.lean import LeanClient, LeanResponse
+from gateway.upstream.lean import ENDS_WITHIN_S, LeanClient, LeanResponse
 from tests.fakes.backend import (
     Connection,
     ScriptedBackend,
@@ -225,3 +225,60 @@ async def test_idle_connections_are_closed_once_they_are_old(
     await read_all(await open_one(client))
     assert client.open_connections <= 1
     assert len(backend.requests) == 4
+
+
+async def read_first_piece(client: LeanClient) -> bytes:
+    """Read no more than what came first, and let the answer go."""
+    response = await open_one(client)
+    piece = await response.read(0.3)
+    await response.close()
+    return piece
+
+
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"
+
+
+async def test_an_end_that_comes_apart_from_the_last_piece_keeps_the_connection(
+    backend: ScriptedBackend, client: LeanClient
+) -> None:
+    async def act(connection: Connection) -> None:
+        await connection.write(CHUNKED)
+        await asyncio.sleep(0.01)
+        await connection.write(b"0\r\n\r\n")
+
+    backend.will(act)
+    for _ in range(3):
+        assert await read_first_piece(client) == b"hi"
+        await asyncio.sleep(0.03)
+        assert (len(client._idle), client._busy) == (1, set())
+    assert len({id(request) for request in backend.requests}) == 3
+    assert len(backend._sockets) == 1
+
+
+@pytest.mark.parametrize(
+    ("rest", "within_s"),
+    [(b"", ENDS_WITHIN_S + 0.05), (b"2\r\nho\r\n", 0.03), (b"zz\r\n", 0.03)],
+    ids=["nothing", "goes on", "no chunk"],
+)
+async def test_what_does_not_end_is_cut_off(
+    backend: ScriptedBackend, client: LeanClient, rest: bytes, within_s: float
+) -> None:
+    async def act(connection: Connection) -> None:
+        await connection.write(CHUNKED)
+        await asyncio.sleep(0.005)
+        await connection.write(rest)
+        await connection.wait_until_client_leaves()
+
+    backend.will(act)
+    assert await read_first_piece(client) == b"hi"
+    await asyncio.wait_for(backend.requests[0].left.wait(), 0.005 + within_s)
+    assert client.open_connections == 0
+
+
+async def test_a_server_that_closes_in_place_of_an_end_is_forgotten(
+    backend: ScriptedBackend, client: LeanClient
+) -> None:
+    backend.will(then_closes(CHUNKED))
+    assert await read_first_piece(client) == b"hi"
+    await asyncio.sleep(0.02)
+    assert client.open_connections == 0
