@@ -180,7 +180,8 @@ class LeanConnection(asyncio.Protocol):
         if not self.wait.is_awaited:
             return
         if self._taker is not None:
-            self._deadline_s = min(self._handed_s + self._idle_s, self._ends_s)
+            due_s = min(self._handed_s + self._idle_s, self._ends_s)
+            self._deadline_s = max(self._deadline_s, due_s)
         if has_stalled(self._loop, self._deadline_s):
             self._deadline_s = self._loop.time() + CATCH_UP_S
         if self._loop.time() < self._deadline_s:
