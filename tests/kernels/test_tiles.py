@@ -72,5 +72,6 @@ def test_the_floor_is_weights_once_or_arithmetic() -> None:
 
 
 def test_a_measured_row_says_how_far_it_is_from_stock_and_floor() -> None:
-    text = table([Row("moe", 16, 50.0, 100.0, 40.0, 300.0)], "Some GPU")
+    text = table([Row("moe", 16, 50.0, 100.0, 40.0, 300.0)], "Some GPU", "another kernel")
+    assert "| layer | tokens | ours | another kernel | ratio |" in text
     assert "| moe | 16 | 50.0 | 100.0 | 2.00 | 40.0 | 1.25 | 300 |" in text

@@ -69,7 +69,10 @@ def planned_tile(
 
 @triton.jit
 def tile_of_program(tiles, COLUMNS: tl.constexpr, GROUP: tl.constexpr):
-    """Row of tiles and column of tiles, GROUP rows side by side so that they share weights in L2."""
+    """Row of tiles and column of tiles, GROUP rows side by side so that they share weights in L2.
+
+    There are more programs than tiles: those past the last tile get a column past the last one.
+    """
     program = tl.program_id(0)
     first = program // (GROUP * COLUMNS) * GROUP
     height = tl.maximum(tl.minimum(tiles - first, GROUP), 1)
@@ -92,6 +95,7 @@ def find_tile(
     else:
         tile, column = tile_of_program(tl.load(tile_ends + E - 1), COLUMNS, GROUP)
         expert, rows, valid = planned_tile(order, starts, tile_ends, tile, E, EP, BM)
+        expert = tl.where(column < COLUMNS, expert, -1)
     return expert, rows, valid, column
 
 

@@ -1,9 +1,9 @@
 """Everything that needs the GPU, in one run: ``python -m thalamus_vllm.measure docs/kernels.md``.
 
-Checks our kernels there against float64, then times them, vLLM's own kernel and the roofline for
-the same layers and batches, interleaved, and rewrites the table between the page's markers. Run it
-where vLLM is installed; ``--tune`` measures tiles first, ours and, as a file for stock vLLM, those
-of vLLM's kernel.
+Checks our kernels there against float64, then times them, vLLM's own kernel (torch's grouped matrix
+product where vLLM is not installed) and the roofline for the same layers and batches, interleaved,
+and rewrites the table between the page's markers. ``--tune`` measures tiles first, ours and, as a
+file for stock vLLM, those of vLLM's kernel.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import triton
+from fused_experts.grouped import grouped_experts
 from fused_experts.launch import fused_experts
 from fused_experts.reference import reference
 from fused_experts.tiles import Shape, table_of
@@ -40,6 +42,8 @@ BYTES_PER_S, FLOPS_PER_S = 3.35e12, 800e12
 TOLERANCES = {torch.float16: 1e-3, torch.bfloat16: 1e-2}
 ROUNDS = 3
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+#: The layer by other means: x, weights, routing weights, ids.
+Other = Callable[[torch.Tensor, ExpertWeights, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Row:
     layer: str
     tokens: int
     ours_us: float
-    stock_us: float
+    other_us: float
     floor_us: float
     tflops: float
 
@@ -92,25 +96,35 @@ def _check(
         )
 
 
-def measure(layer: str) -> Iterator[Row]:
-    """Ours and vLLM's kernel, alternating ``ROUNDS`` times; each number is a median of medians."""
-    from vllm.model_executor.layers.fused_moe.fused_moe import fused_experts as stock
-
+def measure(layer: str, other: Other) -> Iterator[Row]:
+    """Ours and ``other``, alternating ``ROUNDS`` times; each number is a median of medians."""
     shape, weights = LAYERS[layer], layer_of(LAYERS[layer])
     for tokens in COUNTS:
         x, shares, ids = batch_of(tokens, shape)
         calls: dict[str, Callable[[], object]] = {
             "ours": partial(fused_experts, x, weights, shares, ids),
-            "stock": partial(stock, x, weights.w13, weights.w2, shares, ids),
+            "other": partial(other, x, weights, shares, ids),
         }
         times: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(ROUNDS):
             for name, call in calls.items():
                 times[name].append(time_us(call))
-        ours, theirs = (statistics.median(times[name]) for name in ("ours", "stock"))
+        ours, theirs = (statistics.median(times[name]) for name in ("ours", "other"))
         yield Row(
             layer, tokens, ours, theirs, floor_us(ids, shape), _flops(tokens, shape) / ours / 1e6
         )
+
+
+def _vllms_experts() -> Other:
+    from vllm.model_executor.layers.fused_moe.fused_moe import fused_experts as stock
+
+    def experts(
+        x: torch.Tensor, weights: ExpertWeights, shares: torch.Tensor, ids: torch.Tensor
+    ) -> torch.Tensor:
+        out: torch.Tensor = stock(x, weights.w13, weights.w2, shares, ids)
+        return out
+
+    return experts
 
 
 def tune_stock(shape: Shape) -> dict[int, dict[str, int]]:
@@ -144,16 +158,17 @@ def tune_stock(shape: Shape) -> dict[int, dict[str, int]]:
     return best
 
 
-def table(rows: list[Row], device: str) -> str:
-    """The rows as Markdown."""
+def table(rows: list[Row], device: str, other: str) -> str:
+    """The rows as Markdown; ``other`` names what ours was compared with."""
     head = (
-        f"Measured on {device}, bf16, microseconds under a CUDA graph with a cold L2.\n\n"
-        "| layer | tokens | ours | vLLM's kernel | ratio | floor | ours / floor | TFLOP/s |\n"
+        f"Measured on {device} (torch {torch.__version__}, Triton {triton.__version__}), bf16, "
+        "microseconds under a CUDA graph with a cold L2.\n\n"
+        f"| layer | tokens | ours | {other} | ratio | floor | ours / floor | TFLOP/s |\n"
         "|---|---|---|---|---|---|---|---|"
     )
     lines = [
-        f"| {row.layer} | {row.tokens} | {row.ours_us:.1f} | {row.stock_us:.1f} "
-        f"| {row.stock_us / row.ours_us:.2f} | {row.floor_us:.1f} "
+        f"| {row.layer} | {row.tokens} | {row.ours_us:.1f} | {row.other_us:.1f} "
+        f"| {row.other_us / row.ours_us:.2f} | {row.floor_us:.1f} "
         f"| {row.ours_us / row.floor_us:.2f} | {row.tflops:.0f} |"
         for row in rows
     ]
@@ -171,15 +186,19 @@ def main() -> None:
         parser.error("needs a GPU; without one the table says so")
     device = torch.cuda.get_device_name()
     check_all()
+    has_vllm = find_spec("vllm") is not None
     if asked.tune:
         for shape in LAYERS.values():
             print(write_table(device, shape, tune(shape, TOKENS)))
-            print(write_stock(device, shape, tune_stock(shape), asked.tune))
+            if has_vllm:
+                print(write_stock(device, shape, tune_stock(shape), asked.tune))
         table_of.cache_clear()
-    rows = [row for layer in LAYERS for row in measure(layer)]
+    other = _vllms_experts() if has_vllm else grouped_experts
+    rows = [row for layer in LAYERS for row in measure(layer, other)]
+    text = table(rows, device, "vLLM's kernel" if has_vllm else "torch's grouped product")
     before, rest = asked.page.read_text().split(BEGIN)
-    asked.page.write_text(f"{before}{BEGIN}\n{table(rows, device)}\n{END}{rest.split(END)[1]}")
-    print(table(rows, device))
+    asked.page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+    print(text)
 
 
 if __name__ == "__main__":
