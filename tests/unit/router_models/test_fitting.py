@@ -91,7 +91,7 @@ def test_what_words_tell_is_learnt_and_predicted_out_of_fold(dense):
     targets = dense @ truth
     evidence = Evidence(sparse(dense), 40, np.arange(150) % 5, np.zeros((150, 0)))
     fitted = fit_head(evidence, targets)
-    assert fitted.departures.words > 3
+    assert fitted.departures.words > 1
     assert fitted.departures.shape == fitted.departures.tasks == 0
     errors = np.square(targets - fitted.out_of_fold).mean()
     assert errors < 0.2 * np.square(targets - targets.mean(axis=0)).mean()
