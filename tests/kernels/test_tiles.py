@@ -31,7 +31,8 @@ def test_the_rule_fits_shared_memory(architecture: str, layer: str) -> None:
     for tokens in TOKENS:
         tiles = rule(tokens, LAYERS[layer], architecture)
         assert shared_memory(tiles, LAYERS[layer]) <= SHARED_MEMORY[architecture]
-        assert tiles.direct == (tokens * LAYERS[layer].top_k <= 256)
+        slots = tokens * LAYERS[layer].top_k
+        assert tiles.direct == (slots <= 256 and slots <= 8 * LAYERS[layer].experts)
 
 
 def test_prefill_tiles_are_tall_enough_for_wgmma() -> None:

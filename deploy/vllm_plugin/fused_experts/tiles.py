@@ -86,19 +86,20 @@ def rule(tokens: int, shape: Shape, architecture: str = "sm_90") -> Tiles:
     """Tiles where nothing was measured.
 
     Few rows per expert: the weights' bytes bound the time, so narrow tiles that spread each expert
-    over many programs, deep prefetch, 16 rows. Many rows: tiles of 64 or 128 rows, which Hopper
-    runs as wgmma.
+    over many programs, deep prefetch, 16 rows, or 32 so that no expert is read twice. Many rows:
+    tiles of 64 or 128 rows, which Hopper runs as wgmma.
     """
     slots = tokens * shape.top_k
     rows = slots / shape.experts
     amd = architecture.startswith("gfx")
-    if slots <= DIRECT_SLOTS:
+    if slots <= DIRECT_SLOTS and rows <= 8:
         narrow = slots * (shape.intermediate // 64) < 2 * 132
         up = Tile(32 if narrow else 64, 128, 4, 4, group=1)
         down = Tile(32 if narrow else 64, 128, 4, 4, group=1)
         chosen = Tiles(16, up, down, direct=True)
     elif rows <= 24:
-        chosen = Tiles(16, Tile(64, 128, 4, 4, 1), Tile(128, 128, 4, 4, 1))
+        height, group = (16, 1) if rows <= 8 else (32, 8)
+        chosen = Tiles(height, Tile(64, 128, 4, 4, group), Tile(128, 128, 4, 4, group))
     elif rows <= 96:
         chosen = Tiles(64, Tile(64, 64, 4, 4, 8), Tile(128, 64, 4, 4, 8))
     elif amd:
