@@ -20,7 +20,7 @@ from gateway.errors import (
     Overloaded,
     StreamInterrupted,
 )
-from gateway.ledger.accounting import Outcome
+from gateway.ledger.accounting import Outcome, used_of
 from gateway.short_way import PlainQuestion
 from gateway.strands import Cancellable, Strand
 from gateway.upstream.answers import check_kind
@@ -30,7 +30,6 @@ from gateway.upstream.dispatch import OpenAnswer
 from gateway.upstream.lean import LeanResponse
 from gateway.upstream.sse import SseParser
 from gateway.upstream.stream import Progress, Sink, StreamRelay
-from gateway.upstream.usage import TokenUsage
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OPTIONS = b'"stream_options"'
@@ -140,10 +139,6 @@ class StreamErrand(Errand):
             model.readability.note(text_of_stream(bytes(sink.sent)))
 
     def _account_stream(self, outcome: Outcome, error_code: str | None) -> None:
-        progress = self._progress
-        usage = progress.usage
-        if usage is None and progress.events:  # an event carries about one token
-            usage = TokenUsage(self._prompt_tokens, 0, progress.events, is_estimated=True)
-        usd = None if usage is None else self._price_usd(usage)
+        usage = used_of(self._progress, self._prompt_tokens)
         ttft_ms = (self._first_token_s - self._received_s) * 1e3
-        self._account(outcome, usage, error_code, usd, ttft_ms)
+        self._account(outcome, usage, error_code, self._price_usd(usage), ttft_ms)

@@ -92,7 +92,7 @@ class Reservation(msgspec.Struct):
 
     def discard(self, attempt: Attempt) -> None:
         """Account for what was answered so far as a first try that nobody sees."""
-        self.spend(attempt, self.progress.usage or _estimate(self))
+        self.spend(attempt, used_of(self.progress, self.prompt_tokens))
         self.progress = Progress()
 
     def spend(self, attempt: Attempt, usage: TokenUsage | None) -> None:
@@ -204,7 +204,7 @@ class Ledger:
             return None
         reservation.is_settled = True
         del self._open[reservation.decision.decision_id]
-        usage = reservation.progress.usage or _estimate(reservation)
+        usage = used_of(reservation.progress, reservation.prompt_tokens)
         if reservation.health is not None:
             reservation.health.tokens_booked += usage.total_tokens
         price_usd = partial(self.price_usd, reservation.decision)
@@ -318,14 +318,14 @@ def _broken_limits(row: LedgerRow, flags: RoutingFlags) -> Iterator[str]:
             yield constraint
 
 
-def _estimate(reservation: Reservation) -> TokenUsage:
-    """Count what was seen where the backend never told: an event carries about one token."""
-    if reservation.progress.events == 0:
+def used_of(progress: Progress, prompt_tokens: int) -> TokenUsage:
+    """What a backend told, or what was seen where it never did: an event carries about one token."""
+    if progress.usage is not None:
+        return progress.usage
+    if progress.events == 0:
         return NOTHING_TOLD
     return TokenUsage(
-        prompt_tokens=reservation.prompt_tokens,
-        completion_tokens=reservation.progress.events,
-        is_estimated=True,
+        prompt_tokens=prompt_tokens, completion_tokens=progress.events, is_estimated=True
     )
 
 
