@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
@@ -263,15 +264,17 @@ async def test_retries_are_a_share_of_the_traffic(
 
 
 async def test_a_backend_that_turns_requests_away_is_spared_and_found_out_when_it_is_well(
-    stage: Stage,
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(throttle, "random", random.Random(7))
     stage.first.will(says(json_answer({"error": {"message": "slow down"}}, 429)))
     stage.second.will(says(completion()))
     answers = [await stage.ask() for _ in range(100)]
     assert {a.status_code for a in answers} == {200}, "no retry was left to make"
     assert len(stage.first.requests) < 60
     assert answers[-1].headers["x-routing-fallback-from"] == "first"
-    assert answers[-1].headers["x-routing-attempts"] == "1"
+    late = [answer.headers["x-routing-attempts"] for answer in answers[-40:]]
+    assert late.count("1") > 30
     asked = len(stage.first.requests)
     stage.first.scripts.clear()
     stage.first.will(says(completion()))
