@@ -31,6 +31,7 @@ from tests.deploy.gateway_process import (
     answering_backend,
     running_gateway,
 )
+from tests.deploy.test_reload import wait_until
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(300)]
 
@@ -251,10 +252,10 @@ def check_the_learning(prometheus: str) -> None:
     assert told("prompts", "source")["measured"] == 2 * OF_EACH_SPLIT
     measured = told("labels", "model", 'source="measured"')
     assert measured == {"large": 0, "small": 0, "other": 5 * 2 * OF_EACH_SPLIT}
-    deadline_s = time.monotonic() + 3 * LEARNING_EVERY_S
-    while not told("labels", "model", 'source="log"')["large"] and time.monotonic() < deadline_s:
-        time.sleep(0.5)  # a step may have read the log before the large model was asked
-    assert told("labels", "model", 'source="log"')["large"] > 0
+    # A step may have read the log before the large model was asked.
+    wait_until(
+        lambda: told("labels", "model", 'source="log"')["large"] > 0, limit_s=3 * LEARNING_EVERY_S
+    )
     stages = told("versions", "stage")
     assert stages.pop("promoted") == 1, "what served when learning began"
     assert sum(stages.values()) == 1, "and what was learnt"
