@@ -42,7 +42,6 @@ from router_models.evaluation.tables import (
 from router_models.files import replace_file
 from router_models.prices import Prices
 from router_models.retriever.model import Rule
-from router_models.steady import ONCE, SteadyRouter
 from router_models.suite import DEFAULT_KIND, RouterSuite
 from router_models.training.calibration_outcomes import calibration_outcomes
 from router_models.training.checkpoint import Checkpoint, checkpoint_beside
@@ -52,7 +51,7 @@ from router_models.training.errors import COVERAGE
 from router_models.training.fit_pilots import PilotOptions
 from router_models.training.suite import SuiteReport, train_suite
 from router_models.training.train import TrainingOptions
-from router_models.types import ArtifactError, DataError, Router
+from router_models.types import ArtifactError, DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +200,7 @@ def evaluate_command(
     options = options or EvaluationOptions()
     suite = load_suite(resolve(router))
     table = read_routing_data(data)
-    loaded: Router = suite.named(options.kind)
-    if options.steady:
-        loaded = SteadyRouter(replace(suite, skipped=ONCE).named(options.kind))
+    loaded = (suite.steadied() if options.steady else suite).named(options.kind)
     evaluation = evaluate(loaded, table, split=split, prices=options.prices, with_peers=True)
     if options.robustness:
         robustness = assess_robustness(loaded, table, split=split)

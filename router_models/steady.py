@@ -9,12 +9,12 @@ prefixes of up to three tenths of the text, not against longer ones or what stan
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from router_models.prompt_text import clip
-from router_models.types import Estimates, Router, Vector
+from router_models.types import Estimates, Vector
 
 #: Shares of a text's words that the readings leave out at its start.
 SKIPPED = (0.0, 0.2, 0.3, 0.4, 0.5)
@@ -29,54 +29,38 @@ _WORD = re.compile(r"\S+")
 _LEAST = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class SteadyRouter:
-    """A router whose leads of one model over another are medians over readings of the prompt.
+def starts_of(text: str, skipped: Sequence[float]) -> tuple[int, ...]:
+    """Return where the readings of a text start: at 0, and behind more and more of its first words.
 
-    ``skipped`` are the shares of the words that the readings leave out, the first of them 0. Five
-    readings cost about three and a half times the router's own score. A text of fewer than ten
-    words is read once.
+    ``skipped`` are the shares of the words that they leave out, ascending, the first of them 0. A
+    text of fewer than ten words is read once.
     """
-
-    router: Router
-    skipped: tuple[float, ...] = SKIPPED
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        return self.router.models
-
-    @property
-    def version(self) -> str:
-        return f"{self.router.version}-steady"
-
-    def score(self, prompt: str) -> Estimates:
-        """Predict from the median reading; intervals keep the whole reading's width and the median.
-
-        Length is predicted from the whole text: a prefix is part of what is to be answered.
-        """
-        text = clip(prompt)
-        readings = [self.router.score(reading) for reading in _readings(text, self.skipped)]
-        whole = readings[0]
-        if len(readings) == 1 or whole.is_far:
-            return whole
-        logs = np.log(np.maximum([e.quality for e in readings], _LEAST))
-        # Leads and level apart: texts of which little is known are less sure of every model.
-        levels = logs.mean(axis=1, keepdims=True)
-        quality = np.exp(np.minimum(np.median(logs - levels, axis=0) + np.median(levels), 0.0))
-        return replace(
-            whole,
-            quality=quality,
-            quality_low=_moved(whole.quality_low, whole.quality, quality),
-            quality_high=_moved(whole.quality_high, whole.quality, quality),
-        )
+    if len(skipped) == 1:
+        return (0,)
+    words = [match.start() for match in _WORD.finditer(text)]
+    firsts = {int(len(words) * share): None for share in skipped[1:]}
+    return (0, *(words[first] for first in firsts if len(words) - first >= MIN_WORDS))
 
 
-def _readings(text: str, skipped: tuple[float, ...]) -> list[str]:
-    """The text, then what is left without more and more of its first words."""
-    starts = [match.start() for match in _WORD.finditer(text)]
-    firsts = [int(len(starts) * share) for share in skipped]
-    kept = [first for first in firsts[1:] if len(starts) - first >= MIN_WORDS]
-    return [text, *(text[starts[first] :] for first in kept)]
+def median_of(readings: Sequence[Estimates]) -> Estimates:
+    """Predict from the median reading; intervals keep the whole reading's width and the median.
+
+    ``readings[0]`` is that of the whole text, from which length is predicted: a prefix is part of
+    what is to be answered.
+    """
+    whole = readings[0]
+    if len(readings) == 1 or whole.is_far:
+        return whole
+    logs = np.log(np.maximum([reading.quality for reading in readings], _LEAST))
+    # Leads and level apart: texts of which little is known are less sure of every model.
+    levels = logs.mean(axis=1, keepdims=True)
+    quality = np.exp(np.minimum(np.median(logs - levels, axis=0) + np.median(levels), 0.0))
+    return replace(
+        whole,
+        quality=quality,
+        quality_low=_moved(whole.quality_low, whole.quality, quality),
+        quality_high=_moved(whole.quality_high, whole.quality, quality),
+    )
 
 
 def _moved(end: Vector, before: Vector, after: Vector) -> Vector:

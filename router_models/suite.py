@@ -13,8 +13,9 @@ from router_models.calibration import Calibration
 from router_models.encoders import Rows, Weights
 from router_models.ensemble import Stacking, widen
 from router_models.perceptive.model import PerceptiveRouter
+from router_models.prompt_text import clip
 from router_models.retriever.model import RetrieverRouter
-from router_models.steady import ONCE, SteadyRouter
+from router_models.steady import ONCE, SKIPPED, median_of, starts_of
 from router_models.types import DataError, Estimates, Router
 
 Kind = Literal["perceptive", "retriever", "ensemble"]
@@ -78,11 +79,12 @@ class RouterSuite:
         Of a prompt that is far from all pilots nothing is known: it gets what is expected of any
         prompt, the mean of every model, and the widest interval.
         """
-        return SteadyRouter(_OneReading(self, kind), self.skipped).score(prompt)
+        text = clip(prompt)
+        starts = starts_of(text, self.skipped)
+        vectors = self.perceptive.encoder.encode_tails(text, starts)
+        return median_of([self._estimate(kind, *vector) for vector in vectors])
 
-    def score_once(self, prompt: str, kind: str = DEFAULT_KIND) -> Estimates:
-        """Predict by one of ``kinds`` from the whole prompt alone."""
-        rows, weights = self.perceptive.encoder.encode(prompt)
+    def _estimate(self, kind: str, rows: Rows, weights: Weights) -> Estimates:
         found = self._read(kind, rows, weights)
         if not self._is_far(found.nearness, rows, weights):
             return found
@@ -138,6 +140,11 @@ class RouterSuite:
             raise DataError(f"this artifact has no {kind} router; it has {', '.join(self.kinds)}")
         return OneRouter(self, kind)
 
+    def steadied(self) -> RouterSuite:
+        """Return the same routers, under a version of their own, reading a prompt five times."""
+        steady = replace(self.perceptive, version=f"{self.version}-steady")
+        return replace(self, perceptive=steady, skipped=SKIPPED)
+
     def _calibrated(self, kind: str, raw: Estimates) -> Estimates:
         calibration = self._arranged.get(kind)
         return raw if calibration is None else calibration.apply(raw)
@@ -161,15 +168,6 @@ class OneRouter:
 
     def score(self, prompt: str) -> Estimates:
         return self.suite.score(prompt, self.kind)
-
-
-class _OneReading(OneRouter):
-    """One of a suite's routers that reads a prompt once."""
-
-    __slots__ = ()
-
-    def score(self, prompt: str) -> Estimates:
-        return self.suite.score_once(prompt, self.kind)
 
 
 def _for_models(own: Estimates, other: Estimates) -> NDArray[np.float64]:

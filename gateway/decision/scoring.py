@@ -7,7 +7,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -19,7 +18,6 @@ from gateway.telemetry.metrics import Metrics
 from router_models.artifact import MANIFEST, load_suite, resolve
 from router_models.encoders.storage import is_slow
 from router_models.retriever.model import Neighbour, RetrieverRouter
-from router_models.steady import ONCE, SteadyRouter
 from router_models.suite import DEFAULT_KIND
 from router_models.types import ArtifactError, Estimates, Router
 
@@ -107,10 +105,8 @@ def load_routers(config: Config) -> LoadedRouters:
         raise ConfigError(f"router.artifact: {error}") from error
     _check_manifest(folder / MANIFEST, config.router.sha256)
     if config.router.steady:
-        suite = replace(suite, skipped=ONCE)
+        suite = suite.steadied()
     routers: dict[str, Router] = {kind: suite.named(kind) for kind in suite.kinds}
-    if config.router.steady:
-        routers = {kind: SteadyRouter(router) for kind, router in routers.items()}
     known = {model for router in routers.values() for model in router.models}
     idle = sorted(known - set(config.models))
     if idle:

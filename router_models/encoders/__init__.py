@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -33,6 +33,9 @@ class Encoder(Protocol):
 
     def encode(self, text: str) -> tuple[Rows, Weights]:
         """Return the unique rows that the text touches, ascending, and their weights, (k,) each."""
+
+    def encode_tails(self, text: str, starts: Sequence[int]) -> list[tuple[Rows, Weights]]:
+        """Encode ``text[start:]`` of a clipped text for every start, see ``encoders.tails``."""
 
     def settings(self) -> dict[str, float]:
         """The numbers that an artifact's manifest keeps."""

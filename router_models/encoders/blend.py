@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from router_models.encoders import Encoder, Rows, Weights
 from router_models.encoders.lexical import fit_lexical
-from router_models.encoders.shape import SHAPES, shape_of
+from router_models.encoders.shape import SHAPES, shape_of, shapes_of
+from router_models.prompt_text import clip
 
 #: A shape further out than this many standard deviations counts as this far.
 _FAR = 3.0
@@ -55,16 +56,20 @@ class BlendEncoder:
         return self.words.rows
 
     def encode(self, text: str) -> tuple[Rows, Weights]:
-        rows, weights = self.words.encode(text)
+        return self.encode_tails(clip(text), (0,))[0]
+
+    def encode_tails(self, text: str, starts: Sequence[int]) -> list[tuple[Rows, Weights]]:
+        words = self.words.encode_tails(text, starts)
         if not self.shape_share or not text.strip():
-            return rows, weights
-        standard = (shape_of(text) - self.shape_mean) / self.shape_scale
+            return words
+        standard = (shapes_of(text, starts) - self.shape_mean) / self.shape_scale
         standard = np.clip(np.nan_to_num(standard), -_FAR, _FAR)
-        shape = (standard * (self.shape_share / SHAPES) ** 0.5).astype(np.float32)
-        return (
-            np.concatenate([rows, np.arange(self.words.rows, self.rows)]),
-            np.concatenate([weights, shape]),
-        )
+        shapes = (standard * (self.shape_share / SHAPES) ** 0.5).astype(np.float32)
+        own = np.arange(self.words.rows, self.rows)
+        return [
+            (np.concatenate([rows, own]), np.concatenate([weights, shape]))
+            for (rows, weights), shape in zip(words, shapes, strict=True)
+        ]
 
     def with_shape(self, share: float) -> BlendEncoder:
         """Return the same encoder with the shape at another share."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, chain
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router_models.encoders import Rows, Weights
+from router_models.encoders.tails import pieces_of
 from router_models.prompt_text import clip
 
 #: Tokens of UTF-8: words of scripts that separate them, short runs of digits, single characters of
@@ -67,7 +69,13 @@ class LexicalEncoder:
         return self.rows
 
     def encode(self, text: str) -> tuple[Rows, Weights]:
-        hits = self._row_of[hash_text(text, self.buckets)]
+        return self._weigh(hash_text(text, self.buckets))
+
+    def encode_tails(self, text: str, starts: Sequence[int]) -> list[tuple[Rows, Weights]]:
+        return [self._weigh(hashes) for hashes in hash_tails(text, starts, self.buckets)]
+
+    def _weigh(self, hashes: Hashes) -> tuple[Rows, Weights]:
+        hits = self._row_of[hashes]
         rows, counts = np.unique(hits[hits >= 0], return_counts=True)
         weights = ((1.0 + np.log(counts)) * self.idf[rows]).astype(np.float32)
         unknown = hits.size - int(counts.sum())
@@ -85,14 +93,26 @@ class LexicalEncoder:
 
 def hash_text(text: str, buckets: int) -> Hashes:
     """Hash every word and pair of neighbours of a clipped text, shape (hashes,), with repeats."""
-    tokens = _TOKEN.findall(clip(text).lower().encode("utf-8", "surrogatepass"))
+    return hash_tails(clip(text), (0,), buckets)[0]
+
+
+def hash_tails(text: str, starts: Sequence[int], buckets: int) -> list[Hashes]:
+    """Hash ``text[start:]`` for every start of ``pieces_of``, reading the text once."""
+    pieces = [_tokens(piece) for piece in pieces_of(text, starts)]
+    tokens = list(chain.from_iterable(pieces))
     words: Hashes = np.fromiter(map(crc32, tokens), np.uint32, len(tokens))
     # Two odd multipliers, so that "a b" and "b a" differ.
     pairs: Hashes = (words[:-1] * np.uint32(0x9E3779B1)) ^ (words[1:] * np.uint32(0x85EBCA77))
     hashes: Hashes = np.concatenate([words, pairs])
     # The upper half is mixed in: a multiplication leaves the low bits of a pair weak.
-    mixed: Hashes = hashes ^ (hashes >> np.uint32(15))
-    return mixed & np.uint32(buckets - 1)
+    mixed: Hashes = (hashes ^ (hashes >> np.uint32(15))) & np.uint32(buckets - 1)
+    firsts = accumulate(map(len, pieces[:-1]), initial=0)
+    of_words, of_pairs = mixed[: words.size], mixed[words.size :]
+    return [np.concatenate([of_words[first:], of_pairs[first:]]) for first in firsts]
+
+
+def _tokens(text: str) -> list[bytes]:
+    return _TOKEN.findall(text.lower().encode("utf-8", "surrogatepass"))
 
 
 def fit_lexical(

@@ -6,6 +6,7 @@ that nobody pays for them who does not use one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -149,6 +150,9 @@ class SentenceEncoder:
         if not text or text.isspace():
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
         return np.arange(self.rows), _unit(self.embedder.embed(text) - self.centre)
+
+    def encode_tails(self, text: str, starts: Sequence[int]) -> list[tuple[Rows, Weights]]:
+        return [self.encode(text[start:]) for start in starts]
 
     def settings(self) -> dict[str, float]:
         if not isinstance(self.embedder, SentenceModel):

@@ -10,6 +10,7 @@ from rich.console import Console
 import router_models
 from router_models.commands import train_command
 from router_models.perceptive.model import PerceptiveRouter
+from router_models.suite import RouterSuite
 
 Rows = list[dict[str, object]]
 
@@ -60,6 +61,13 @@ def router(trained: Path) -> PerceptiveRouter:
     from router_models.artifact import load
 
     return load(trained)
+
+
+@pytest.fixture(scope="session")
+def suite(trained: Path) -> RouterSuite:
+    from router_models.artifact import load_suite
+
+    return load_suite(trained)
 
 
 def outcome_rows(prompts_per_task: int = 20, seed: int = 0) -> Rows:

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from router_models.artifact import load_suite
-from router_models.steady import SteadyRouter
 from router_models.training.dataset import read_routing_data
 from router_models.training.fit_pilots import PilotOptions
 from router_models.training.suite import train_suite
@@ -13,11 +11,6 @@ from tests.benchmarks.familiarity import auroc
 KINDS = ("perceptive", "retriever", "ensemble")
 #: Nobody trained on these; the first is what two routers read as two different tasks.
 STRANGE = ("def fibonacci(n):", "hello", "Ein Mann geht in den Wald", "", "🦀" * 50)
-
-
-@pytest.fixture(scope="module")
-def suite(trained):
-    return load_suite(trained)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +60,7 @@ def test_prompts_of_a_task_that_was_left_out_are_less_near(data):
 
 
 def test_a_steady_router_says_so_too(suite):
-    assert SteadyRouter(suite.named("ensemble")).score("Ein Mann geht in den Wald").is_far
+    assert suite.steadied().score("Ein Mann geht in den Wald", "ensemble").is_far
 
 
 def test_without_pilots_nobody_can_tell(data):

@@ -1,4 +1,4 @@
-"""A router trained with the defaults reads a prompt three times of itself."""
+"""A router that was trained to be steady reads a prompt three times of itself."""
 
 import json
 from dataclasses import replace
@@ -48,7 +48,6 @@ def test_every_kind_and_the_perceived_tokens_come_from_the_whole(suite):
     np.testing.assert_array_equal(
         suite.score(prompt).output_tokens, once.score(prompt).output_tokens
     )
-    np.testing.assert_array_equal(once.score(prompt).quality, once.score_once(prompt).quality)
     np.testing.assert_array_equal(suite.score("judge").quality, once.score("judge").quality)
 
 
