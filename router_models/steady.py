@@ -8,13 +8,15 @@ prefixes of up to three tenths of the text, not against longer ones or what stan
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router_models.types import Estimates, Vector
+
+Matrix = NDArray[np.float64]
 
 #: Shares of a text's words that the readings leave out at its start.
 SKIPPED = (0.0, 0.2, 0.3, 0.4, 0.5)
@@ -25,7 +27,6 @@ ONCE = (0.0,)
 #: A reading of fewer words says too little to have a say.
 MIN_WORDS = 8
 
-_WORD = re.compile(r"\S+")
 _LEAST = 1e-6
 
 
@@ -37,30 +38,34 @@ def starts_of(text: str, skipped: Sequence[float]) -> tuple[int, ...]:
     """
     if len(skipped) == 1:
         return (0,)
-    words = [match.start() for match in _WORD.finditer(text)]
-    firsts = {int(len(words) * share): None for share in skipped[1:]}
-    return (0, *(words[first] for first in firsts if len(words) - first >= MIN_WORDS))
+    count = len(text.split())
+    firsts = {int(count * share): None for share in skipped[1:]}
+    kept = [first for first in firsts if count - first >= MIN_WORDS]
+    return (0, *(len(text) - len(text.split(None, first)[first]) for first in kept if first))
 
 
-def median_of(readings: Sequence[Estimates]) -> Estimates:
-    """Predict from the median reading; intervals keep the whole reading's width and the median.
+def median_of(whole: Estimates, tails: Matrix) -> Estimates:
+    """Predict from the median of the whole text's reading and the others' quality, (tails, models).
 
-    ``readings[0]`` is that of the whole text, from which length is predicted: a prefix is part of
+    Intervals keep the whole reading's width, and length is predicted from it: a prefix is part of
     what is to be answered.
     """
-    whole = readings[0]
-    if len(readings) == 1 or whole.is_far:
-        return whole
-    logs = np.log(np.maximum([reading.quality for reading in readings], _LEAST))
+    logs = np.log(np.maximum(np.vstack([whole.quality, tails]), _LEAST))
     # Leads and level apart: texts of which little is known are less sure of every model.
     levels = logs.mean(axis=1, keepdims=True)
-    quality = np.exp(np.minimum(np.median(logs - levels, axis=0) + np.median(levels), 0.0))
+    quality = np.exp(np.minimum(_median(logs - levels) + _median(levels), 0.0))
     return replace(
         whole,
         quality=quality,
         quality_low=_moved(whole.quality_low, whole.quality, quality),
         quality_high=_moved(whole.quality_high, whole.quality, quality),
     )
+
+
+def _median(rows: Matrix) -> Matrix:
+    """Return the median of every column: ``numpy.median`` without its tenfold cost on a few rows."""
+    ordered = np.sort(rows, axis=0)
+    return np.asarray((ordered[(len(rows) - 1) // 2] + ordered[len(rows) // 2]) / 2.0)
 
 
 def _moved(end: Vector, before: Vector, after: Vector) -> Vector:

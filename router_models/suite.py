@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,7 +16,9 @@ from router_models.perceptive.model import PerceptiveRouter
 from router_models.prompt_text import clip
 from router_models.retriever.model import RetrieverRouter
 from router_models.steady import ONCE, SKIPPED, median_of, starts_of
-from router_models.types import DataError, Estimates, Router
+from router_models.types import DataError, Estimates, Router, Vector
+
+Matrix = NDArray[np.float64]
 
 Kind = Literal["perceptive", "retriever", "ensemble"]
 DEFAULT_KIND: Kind = "perceptive"
@@ -81,8 +83,25 @@ class RouterSuite:
         """
         text = clip(prompt)
         starts = starts_of(text, self.skipped)
-        vectors = self.perceptive.encoder.encode_tails(text, starts)
-        return median_of([self._estimate(kind, *vector) for vector in vectors])
+        whole, *tails = self.perceptive.encoder.encode_tails(text, starts)
+        found = self._estimate(kind, *whole)
+        if not tails or found.is_far:
+            return found
+        return median_of(found, self._qualities(kind, tails))
+
+    def _qualities(self, kind: str, encoded: Sequence[tuple[Rows, Weights]]) -> Matrix:
+        """Return the quality alone of some texts, (texts, models), at once where that is quicker."""
+        if kind != "perceptive":
+            return np.array([self._estimate(kind, *vector).quality for vector in encoded])
+        perceived = self.perceptive.qualities(encoded)
+        calibration = self._arranged.get(kind)
+        quality = perceived if calibration is None else calibration.quality(perceived)
+        if self.retriever is not None:
+            for number, vector in enumerate(encoded):
+                nearness = self.retriever.nearness(*vector)
+                if self._is_far(nearness, *vector, perceived[number]):
+                    quality[number] = self._expected[kind].quality
+        return quality
 
     def _estimate(self, kind: str, rows: Rows, weights: Weights) -> Estimates:
         found = self._read(kind, rows, weights)
@@ -98,7 +117,13 @@ class RouterSuite:
             is_far=True,
         )
 
-    def _is_far(self, nearness: float | None, rows: Rows, weights: Weights) -> bool:
+    def _is_far(
+        self,
+        nearness: float | None,
+        rows: Rows,
+        weights: Weights,
+        perceived: Vector | None = None,
+    ) -> bool:
         """Whether a prompt is less than half as near as those trained on, or less near and disputed.
 
         Short prompts are always less near. Where both routers, which read them differently, would
@@ -108,10 +133,11 @@ class RouterSuite:
             return False
         if nearness < self.retriever.reach / 2:
             return True
-        perceived = self.perceptive.read(rows, weights)
+        if perceived is None:
+            perceived = self.perceptive.qualities([(rows, weights)])[0]
         retrieved = self.retriever.read(rows, weights)
-        best = [e.models[int(e.quality.argmax())] for e in (perceived, retrieved)]
-        return best[0] != best[1]
+        best = self.perceptive.models[int(perceived.argmax())]
+        return best != retrieved.models[int(retrieved.quality.argmax())]
 
     def _read(self, kind: str, rows: Rows, weights: Weights) -> Estimates:
         if kind == "perceptive":

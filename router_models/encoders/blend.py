@@ -63,7 +63,8 @@ class BlendEncoder:
         if not self.shape_share or not text.strip():
             return words
         standard = (shapes_of(text, starts) - self.shape_mean) / self.shape_scale
-        standard = np.clip(np.nan_to_num(standard), -_FAR, _FAR)
+        standard[np.isnan(standard)] = 0.0
+        standard = np.minimum(np.maximum(standard, -_FAR), _FAR)
         shapes = (standard * (self.shape_share / SHAPES) ** 0.5).astype(np.float32)
         own = np.arange(self.words.rows, self.rows)
         return [

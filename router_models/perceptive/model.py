@@ -12,6 +12,7 @@ a model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,6 +91,14 @@ class PerceptiveRouter:
             quality_high=np.maximum(*ends),
             output_tokens=np.exp(np.minimum(log_tokens, _MAX_LOG_TOKENS)),
         )
+
+    def qualities(self, encoded: Sequence[tuple[Rows, Weights]]) -> Matrix:
+        """Predict the quality alone of some encoded prompts, (prompts, models)."""
+        sums = np.stack([self._gather(rows, weights) for rows, weights in encoded])
+        tasks, models = len(self.tasks), len(self.models)
+        posterior = softmax(sums[:, :tasks] + self.task_bias)
+        outcome = self.outcome.predict(posterior, sums[:, tasks : tasks + models])
+        return to_quality(outcome, self.target)
 
     def perceive(self, prompt: str) -> dict[str, float]:
         """Return the probability of every task; empty where the router knows no tasks."""

@@ -22,7 +22,8 @@ class Steady:
 
     def score(self, prompt):
         text = clip(prompt)
-        return median_of([self.router.score(text[at:]) for at in starts_of(text, SKIPPED)])
+        whole, *tails = [self.router.score(text[at:]) for at in starts_of(text, SKIPPED)]
+        return median_of(whole, np.array([e.quality for e in tails])) if tails else whole
 
 
 class Turned:
