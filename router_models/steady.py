@@ -50,7 +50,7 @@ def median_of(whole: Estimates, tails: Matrix) -> Estimates:
     Intervals keep the whole reading's width, and length is predicted from it: a prefix is part of
     what is to be answered.
     """
-    logs = np.log(np.maximum(np.vstack([whole.quality, tails]), _LEAST))
+    logs = np.log(np.maximum(np.concatenate([whole.quality[None], tails]), _LEAST))
     # Leads and level apart: texts of which little is known are less sure of every model.
     levels = logs.mean(axis=1, keepdims=True)
     quality = np.exp(np.minimum(_median(logs - levels) + _median(levels), 0.0))

@@ -16,7 +16,7 @@ from router_models.perceptive.model import PerceptiveRouter
 from router_models.prompt_text import clip
 from router_models.retriever.model import RetrieverRouter
 from router_models.steady import ONCE, SKIPPED, median_of, starts_of
-from router_models.types import DataError, Estimates, Router, Vector
+from router_models.types import DataError, Estimates, Router
 
 Matrix = NDArray[np.float64]
 
@@ -90,22 +90,19 @@ class RouterSuite:
         return median_of(found, self._qualities(kind, tails))
 
     def _qualities(self, kind: str, encoded: Sequence[tuple[Rows, Weights]]) -> Matrix:
-        """Return the quality alone of some texts, (texts, models), at once where that is quicker."""
+        """Return the quality alone of some texts, (texts, models), at once where that is quicker.
+
+        None of them falls back: that a part of a prompt is unlike any trained on says little.
+        """
         if kind != "perceptive":
-            return np.array([self._estimate(kind, *vector).quality for vector in encoded])
-        perceived = self.perceptive.qualities(encoded)
+            return np.array([self._read(kind, *vector).quality for vector in encoded])
+        quality = self.perceptive.qualities(encoded)
         calibration = self._arranged.get(kind)
-        quality = perceived if calibration is None else calibration.quality(perceived)
-        if self.retriever is not None:
-            for number, vector in enumerate(encoded):
-                nearness = self.retriever.nearness(*vector)
-                if self._is_far(nearness, *vector, perceived[number]):
-                    quality[number] = self._expected[kind].quality
-        return quality
+        return quality if calibration is None else calibration.quality(quality)
 
     def _estimate(self, kind: str, rows: Rows, weights: Weights) -> Estimates:
         found = self._read(kind, rows, weights)
-        if not self._is_far(found.nearness, rows, weights):
+        if not self._is_far(found, kind, rows, weights):
             return found
         expected = self._expected[kind]
         unknown = np.zeros_like(expected.quality)
@@ -117,27 +114,21 @@ class RouterSuite:
             is_far=True,
         )
 
-    def _is_far(
-        self,
-        nearness: float | None,
-        rows: Rows,
-        weights: Weights,
-        perceived: Vector | None = None,
-    ) -> bool:
+    def _is_far(self, found: Estimates, kind: str, rows: Rows, weights: Weights) -> bool:
         """Whether a prompt is less than half as near as those trained on, or less near and disputed.
 
         Short prompts are always less near. Where both routers, which read them differently, would
         choose the same model all the same, their word stands.
         """
+        nearness = found.nearness
         if nearness is None or self.retriever is None or nearness >= self.retriever.reach:
             return False
         if nearness < self.retriever.reach / 2:
             return True
-        if perceived is None:
-            perceived = self.perceptive.qualities([(rows, weights)])[0]
-        retrieved = self.retriever.read(rows, weights)
-        best = self.perceptive.models[int(perceived.argmax())]
-        return best != retrieved.models[int(retrieved.quality.argmax())]
+        perceived = found if kind == "perceptive" else self.perceptive.read(rows, weights)
+        retrieved = found if kind == "retriever" else self.retriever.read(rows, weights)
+        best = [e.models[int(e.quality.argmax())] for e in (perceived, retrieved)]
+        return best[0] != best[1]
 
     def _read(self, kind: str, rows: Rows, weights: Weights) -> Estimates:
         if kind == "perceptive":

@@ -62,13 +62,13 @@ class BlendEncoder:
         words = self.words.encode_tails(text, starts)
         if not self.shape_share or not text.strip():
             return words
-        standard = (shapes_of(text, starts) - self.shape_mean) / self.shape_scale
-        standard[np.isnan(standard)] = 0.0
-        standard = np.minimum(np.maximum(standard, -_FAR), _FAR)
-        shapes = (standard * (self.shape_share / SHAPES) ** 0.5).astype(np.float32)
+        shapes = (shapes_of(text, starts) - self.shape_mean) / self.shape_scale
+        shapes[np.isnan(shapes)] = 0.0
+        np.minimum(np.maximum(shapes, -_FAR, out=shapes), _FAR, out=shapes)
+        shapes = (shapes * (self.shape_share / SHAPES) ** 0.5).astype(np.float32)
         own = np.arange(self.words.rows, self.rows)
         return [
-            (np.concatenate([rows, own]), np.concatenate([weights, shape]))
+            (np.concatenate((rows, own)), np.concatenate((weights, shape)))
             for (rows, weights), shape in zip(words, shapes, strict=True)
         ]
 

@@ -76,9 +76,10 @@ class LexicalEncoder:
 
     def _weigh(self, hashes: Hashes) -> tuple[Rows, Weights]:
         hits = self._row_of[hashes]
-        rows, counts = _counted(hits[hits >= 0])
+        known = hits[hits >= 0]
+        rows, counts = _counted(known)
         weights = ((1.0 + np.log(counts)) * self.idf[rows]).astype(np.float32)
-        unknown = hits.size - int(counts.sum())
+        unknown = hits.size - known.size
         square = float(weights @ weights) + unknown * self.unknown_idf**2
         if square > 0:
             weights /= np.float32(square**0.5)
@@ -114,11 +115,11 @@ def hash_tails(text: str, starts: Sequence[int], buckets: int) -> list[Hashes]:
 def _counted(rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return the distinct rows, ascending, and how often each occurs: a leaner ``numpy.unique``."""
     rows = np.sort(rows)
-    begins = np.empty(rows.size, np.bool_)
-    begins[:1] = True
-    np.not_equal(rows[1:], rows[:-1], out=begins[1:])
-    firsts = np.flatnonzero(begins)
-    return rows[firsts], np.diff(firsts, append=rows.size)
+    begins = np.empty(rows.size + 1, np.bool_)
+    begins[0] = begins[-1] = True
+    np.not_equal(rows[1:], rows[:-1], out=begins[1:-1])
+    edges = np.flatnonzero(begins) if rows.size else np.zeros(1, np.int64)
+    return rows[edges[:-1]], edges[1:] - edges[:-1]
 
 
 def _tokens(text: str) -> list[bytes]:

@@ -51,17 +51,17 @@ def shape_of(text: str) -> NDArray[np.float64]:
     What capitals tell, names and beginnings of sentences, is NaN where a text is written without
     them or with nothing else.
     """
-    return shapes_of(clip(text), (0,))[0]
+    return np.asarray(shapes_of(clip(text), (0,))[0])
 
 
 def shapes_of(text: str, starts: Sequence[int]) -> NDArray[np.float64]:
     """Measure ``text[start:]`` for every start of ``pieces_of``, (starts, SHAPES), in one reading."""
-    shapes = np.empty((len(starts), SHAPES))
-    seen = _Seen()
-    for row, piece in reversed(list(enumerate(pieces_of(text, starts)))):
+    seen, rows = _Seen(), []
+    for piece in reversed(pieces_of(text, starts)):
         seen.prepend(piece)
-        shapes[row] = seen.measures()
-    shapes[:, :_COUNTS] = np.log1p(shapes[:, :_COUNTS])
+        rows.append(seen.measures())
+    shapes = np.array(rows[::-1])
+    np.log1p(shapes[:, :_COUNTS], out=shapes[:, :_COUNTS])
     return shapes
 
 
@@ -149,9 +149,12 @@ class _Seen:
 def _sums_of(piece: str, numbers: Sequence[str], *, is_last: bool) -> _Sums:
     words, percents = piece.split(), piece.count("%")
     listed = Counter(map(_LISTED.get, _LOWER_WORD.findall(piece.lower())))
-    quantities, number_words, turns = (
-        sum(times for lists, times in listed.items() if lists and lists & bit) for bit in (1, 2, 4)
-    )
+    quantities = number_words = turns = 0
+    for lists, times in listed.items():
+        if lists:
+            quantities += times * (lists & 1)
+            number_words += times * (lists >> 1 & 1)
+            turns += times * (lists >> 2)
     return _Sums(
         characters=len(piece),
         words=len(words),

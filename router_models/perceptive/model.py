@@ -83,10 +83,11 @@ class PerceptiveRouter:
         log_tokens = self.log_tokens.predict(posterior, 0.0)
         if sums.size > tasks + models:
             log_tokens += sums[tasks + models :]
-        ends = [to_quality(outcome + e, self.target) for e in (self.error_low, self.error_high)]
+        errors = np.stack([np.zeros_like(outcome), self.error_low, self.error_high])
+        quality, *ends = to_quality(outcome + errors, self.target)
         return Estimates(
             models=self.models,
-            quality=to_quality(outcome, self.target),
+            quality=quality,
             quality_low=np.minimum(*ends),
             quality_high=np.maximum(*ends),
             output_tokens=np.exp(np.minimum(log_tokens, _MAX_LOG_TOKENS)),
