@@ -34,7 +34,7 @@ def calibration_rows(
                 brier=interval_of(
                     resamples.means(np.where(known, np.square(quality - truth), np.nan))
                 ),
-                ece_perfect=_perfect_ece(quality[known], truth[known]),
+                ece_perfect=perfect_ece(quality[known], truth[known]),
                 coverage=_coverage(data, predicted, model, seed),
                 bins=_bins(quality[known], truth[known]),
             )
@@ -56,7 +56,7 @@ def _coverage(data: RoutingData, predicted: Predictions, model: int, seed: int) 
     return interval_of(Resamples.draw(len(inside), seed).means(inside))
 
 
-def _perfect_ece(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+def perfect_ece(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
     """ECE that chance alone gives a router whose bins are all predicted right.
 
     A bin's mean of n scores misses its expectation by sqrt(2/π) standard errors on average.

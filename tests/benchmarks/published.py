@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_models.evaluation.bootstrap import Resamples, interval_of
+from router_models.evaluation.calibration import perfect_ece
 from router_models.evaluation.metrics import apgr, calibration_errors, deferral_curve
 from router_models.evaluation.predictions import predict_all
 from router_models.suite import RouterSuite
@@ -51,7 +52,10 @@ _FIVE = ("mmlu_test", "gsm8k-test", "cmmlu_test", "arc_challenge_test", "humanev
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of one router; ``interval`` is empty but for the first seed."""
+    """One figure of one router; ``interval`` is empty but for the first seed.
+
+    ``by_chance`` is the ECE that a perfect router would show for the worst calibrated model.
+    """
 
     figure: str
     router: str
@@ -60,6 +64,7 @@ class Row:
     interval: tuple[float, ...]
     prompts: int
     worst_ece: float
+    by_chance: float
 
 
 def trained(data: RoutingData, rows: Indices, seed: int, kinds: Kinds) -> RouterSuite:
@@ -147,14 +152,22 @@ def _pair_row(name: str, kind: str, seed: int, test: RoutingData, found: Matrix)
 def _row(
     name: str, kind: str, seed: int, figure: list[float], test: RoutingData, found: Matrix
 ) -> Row:
-    worst = max(_ece(found[:, m], test.scores[:, m]) for m in range(found.shape[1]))
-    return Row(name, kind, seed, figure[0], tuple(figure[1:]), len(test.prompts), worst)
+    worst, by_chance = max(
+        (_ece(found[:, m], test.scores[:, m]), _by_chance(found[:, m], test.scores[:, m]))
+        for m in range(found.shape[1])
+    )
+    return Row(name, kind, seed, figure[0], tuple(figure[1:]), len(test.prompts), worst, by_chance)
 
 
 def _ece(predicted: Vector, scores: Vector) -> float:
     known = ~np.isnan(scores)
     errors = calibration_errors(predicted[known], scores[known])
     return float(np.abs(errors.sum(axis=0)).sum() / known.sum())
+
+
+def _by_chance(predicted: Vector, scores: Vector) -> float:
+    known = ~np.isnan(scores)
+    return perfect_ece(predicted[known], scores[known])
 
 
 def _interval(seed: int, count: int, of: Callable[[Indices], float]) -> list[float]:
