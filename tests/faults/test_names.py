@@ -49,7 +49,7 @@ async def test_a_slow_resolver_costs_the_connect_timeout_and_holds_up_nobody(
     resolve: Callable[[Resolver], None],
 ) -> None:
     def slowly() -> list[str]:
-        time.sleep(1.5)
+        time.sleep(4)
         return ["127.0.0.1"]
 
     resolve(slowly)
@@ -58,9 +58,9 @@ async def test_a_slow_resolver_costs_the_connect_timeout_and_holds_up_nobody(
         lag = asyncio.ensure_future(longest_lag_s(stop))
         began_s = time.monotonic()
         await expect_second(stage, "backend_unreachable")
-        assert time.monotonic() - began_s < 1.4
+        assert time.monotonic() - began_s < 3
         stop.set()
-        assert await lag < 0.75, "half of the resolver's time: it blocks a thread, not the loop"
+        assert await lag < 2, "half of the resolver's time: it blocks a thread, not the loop"
 
 
 async def test_every_connection_asks_for_the_name_anew(

@@ -80,9 +80,9 @@ async def test_requests_go_on_and_are_booked_when_redis_is_back(server, fault, c
         assert await asked(stage) == [200] * 10
         getattr(server, fault)()
         began_s = time.monotonic()
-        assert await asked(stage, 30) == [200] * 30
-        # Two commands wait for 50 ms each; then nobody asks. Thirty waits would take 1.5 s.
-        assert time.monotonic() - began_s < 1.2
+        assert await asked(stage, 100) == [200] * 100
+        # Two commands wait for 50 ms each; then nobody asks. A hundred waits would take 5 s.
+        assert time.monotonic() - began_s < 4
         assert store_of(stage).is_away
         assert "thalamus_store_up 0.0" in (await stage.client.get("/metrics")).text
         server.start() if fault == "kill" else server.thaw()
