@@ -20,7 +20,7 @@ Matrix = NDArray[np.float64]
 
 #: Shares of a text's words that the readings leave out at its start.
 SKIPPED = (0.0, 0.2, 0.3, 0.4, 0.5)
-#: What a router trained to be steady does of itself: two more readings, for over double the time.
+#: What a router trained to be steady does of itself: two more readings, for less than double the time.
 THRICE = (0.0, 0.3, 0.45)
 #: A router that reads a prompt once, as it is.
 ONCE = (0.0,)
@@ -39,7 +39,7 @@ def starts_of(text: str, skipped: Sequence[float]) -> tuple[int, ...]:
     if len(skipped) == 1:
         return (0,)
     count = len(text.split())
-    firsts = {int(count * share): None for share in skipped[1:]}
+    firsts = dict.fromkeys(int(count * share) for share in skipped[1:])
     kept = [first for first in firsts if count - first >= MIN_WORDS]
     return (0, *(len(text) - len(text.split(None, first)[first]) for first in kept if first))
 

@@ -125,10 +125,12 @@ class RouterSuite:
             return False
         if nearness < self.retriever.reach / 2:
             return True
-        perceived = found if kind == "perceptive" else self.perceptive.read(rows, weights)
-        retrieved = found if kind == "retriever" else self.retriever.read(rows, weights)
-        best = [e.models[int(e.quality.argmax())] for e in (perceived, retrieved)]
-        return best[0] != best[1]
+        both = [
+            found if kind == each else self._read(each, rows, weights)
+            for each in ("perceptive", "retriever")
+        ]
+        best = {estimates.models[int(estimates.quality.argmax())] for estimates in both}
+        return len(best) > 1
 
     def _read(self, kind: str, rows: Rows, weights: Weights) -> Estimates:
         if kind == "perceptive":

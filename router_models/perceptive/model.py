@@ -77,12 +77,11 @@ class PerceptiveRouter:
     def read(self, rows: Rows, weights: Weights) -> Estimates:
         """Predict from the encoded prompt."""
         sums = self._gather(rows, weights)
-        tasks, models = len(self.tasks), len(self.models)
-        posterior = softmax(sums[:tasks] + self.task_bias)
-        outcome = self.outcome.predict(posterior, sums[tasks : tasks + models])
+        posterior, outcome = self._predict(sums)
         log_tokens = self.log_tokens.predict(posterior, 0.0)
-        if sums.size > tasks + models:
-            log_tokens += sums[tasks + models :]
+        known = len(self.tasks) + len(self.models)
+        if sums.size > known:
+            log_tokens += sums[known:]
         errors = np.stack([np.zeros_like(outcome), self.error_low, self.error_high])
         quality, *ends = to_quality(outcome + errors, self.target)
         return Estimates(
@@ -96,16 +95,20 @@ class PerceptiveRouter:
     def qualities(self, encoded: Sequence[tuple[Rows, Weights]]) -> Matrix:
         """Predict the quality alone of some encoded prompts, (prompts, models)."""
         sums = np.stack([self._gather(rows, weights) for rows, weights in encoded])
-        tasks, models = len(self.tasks), len(self.models)
-        posterior = softmax(sums[:, :tasks] + self.task_bias)
-        outcome = self.outcome.predict(posterior, sums[:, tasks : tasks + models])
-        return to_quality(outcome, self.target)
+        return to_quality(self._predict(sums)[1], self.target)
 
     def perceive(self, prompt: str) -> dict[str, float]:
         """Return the probability of every task; empty where the router knows no tasks."""
         sums = self._gather(*self.encoder.encode(prompt))
         posterior = softmax(sums[: len(self.tasks)] + self.task_bias)
         return dict(zip(self.tasks, posterior.tolist(), strict=True))
+
+    def _predict(self, sums: Matrix) -> tuple[Matrix, Matrix]:
+        """Return the tasks' posterior, (..., tasks), and the outcomes, (..., models)."""
+        tasks = len(self.tasks)
+        posterior = softmax(sums[..., :tasks] + self.task_bias)
+        correction = sums[..., tasks : tasks + len(self.models)]
+        return posterior, self.outcome.predict(posterior, correction)
 
     def _gather(self, rows: Rows, weights: Weights) -> Vector:
         return np.asarray(weights @ self.table[rows], np.float64)

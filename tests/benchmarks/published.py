@@ -152,22 +152,16 @@ def _pair_row(name: str, kind: str, seed: int, test: RoutingData, found: Matrix)
 def _row(
     name: str, kind: str, seed: int, figure: list[float], test: RoutingData, found: Matrix
 ) -> Row:
-    worst, by_chance = max(
-        (_ece(found[:, m], test.scores[:, m]), _by_chance(found[:, m], test.scores[:, m]))
-        for m in range(found.shape[1])
-    )
+    worst, by_chance = max(_ece(found[:, m], test.scores[:, m]) for m in range(found.shape[1]))
     return Row(name, kind, seed, figure[0], tuple(figure[1:]), len(test.prompts), worst, by_chance)
 
 
-def _ece(predicted: Vector, scores: Vector) -> float:
+def _ece(predicted: Vector, scores: Vector) -> tuple[float, float]:
+    """The error of calibration, and what chance alone would give a perfect router."""
     known = ~np.isnan(scores)
-    errors = calibration_errors(predicted[known], scores[known])
-    return float(np.abs(errors.sum(axis=0)).sum() / known.sum())
-
-
-def _by_chance(predicted: Vector, scores: Vector) -> float:
-    known = ~np.isnan(scores)
-    return perfect_ece(predicted[known], scores[known])
+    predicted, scores = predicted[known], scores[known]
+    errors = calibration_errors(predicted, scores)
+    return float(np.abs(errors.sum(axis=0)).sum() / known.sum()), perfect_ece(predicted, scores)
 
 
 def _interval(seed: int, count: int, of: Callable[[Indices], float]) -> list[float]:
