@@ -216,6 +216,8 @@ class LeanConnection(asyncio.Protocol):
             return
         if not self._parse(data):
             return
+        if not data.endswith(b"\n"):  # a chunk's length may have begun: the parser tells it whole
+            self._is_between_chunks = False
         if self._on_end is not None:
             self._tell_end(self._on_end)
             return
